@@ -1,0 +1,144 @@
+//! What a session is asked to be, before anybody asked the kernel.
+//!
+//! Never known here: what the kernel offers (`plan`) and what is agreed (proto's `negotiate`).
+
+use std::path::PathBuf;
+
+/// One kibibyte.
+pub const KIB: u64 = 1024;
+/// One gibibyte.
+pub const GIB: u64 = 1024 * MIB;
+/// One mebibyte.
+pub const MIB: u64 = 1024 * KIB;
+
+/// Which way requests come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// By rule, from what this machine and the budget allow; says why.
+    #[default]
+    Auto,
+    /// FUSE-over-io_uring, or an error.
+    Uring,
+    /// `/dev/fuse`.
+    Device,
+}
+
+/// The wishes for a session.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) name: String,
+    pub(crate) create: bool,
+    pub(crate) transport: TransportChoice,
+    pub(crate) writeback: bool,
+    pub(crate) shards: Option<usize>,
+    pub(crate) queue_depth: Option<usize>,
+    pub(crate) max_write: u64,
+    pub(crate) memory_budget: u64,
+    pub(crate) max_background: u16,
+    pub(crate) read_ahead: u32,
+    pub(crate) allow_other: bool,
+    pub(crate) default_permissions: bool,
+    pub(crate) options: Vec<String>,
+    pub(crate) signals: bool,
+}
+
+/// A setter of one field.
+macro_rules! setter {
+    ($(#[$doc:meta])* $name:ident: $type:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    };
+}
+
+impl Config {
+    /// A session on `mountpoint` with everything else at its default.
+    pub fn new(mountpoint: impl Into<PathBuf>) -> Self {
+        Self {
+            mountpoint: mountpoint.into(),
+            name: "fusewire".to_owned(),
+            create: false,
+            transport: TransportChoice::Auto,
+            writeback: true,
+            shards: None,
+            queue_depth: None,
+            max_write: MIB,
+            memory_budget: 64 * MIB,
+            max_background: 64,
+            read_ahead: 1024 * 1024,
+            allow_other: false,
+            default_permissions: false,
+            options: Vec::new(),
+            signals: true,
+        }
+    }
+
+    /// The name shown as the mount's source and subtype. Default: `fusewire`.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    setter! {
+        /// Makes the mount point if it is missing, and removes it again at the end.
+        create: bool
+    }
+    setter! {
+        /// Which way requests come. Default: by rule.
+        transport: TransportChoice
+    }
+    setter! {
+        /// Whether to ask for the write-back cache, if the filesystem can honour it. Default: yes.
+        writeback: bool
+    }
+    setter! {
+        /// Threads that serve. Default: one per online CPU, at most 16.
+        shards: Option<usize>
+    }
+    setter! {
+        /// Slots per queue of FUSE-over-io_uring, or per shard on `/dev/fuse`. Default: up to 32, as
+        /// the memory budget allows.
+        queue_depth: Option<usize>
+    }
+    setter! {
+        /// The largest WRITE, in bytes; also the largest READ. The kernel's `max_pages_limit` may
+        /// lower it. Default: 1 MiB.
+        max_write: u64
+    }
+    setter! {
+        /// The most memory that slots may take, in bytes; it is mapped and touched when used.
+        /// Default: 64 MiB.
+        memory_budget: u64
+    }
+    setter! {
+        /// Background requests (write-back, read-ahead) that the kernel keeps in flight. Default: 64.
+        max_background: u16
+    }
+    setter! {
+        /// Bytes that the kernel reads ahead, set after the mount where permitted. Default: 1 MiB.
+        read_ahead: u32
+    }
+    setter! {
+        /// Lets other users in. Default: no.
+        allow_other: bool
+    }
+    setter! {
+        /// Lets the kernel check permissions by mode, owner and group. Default: no.
+        default_permissions: bool
+    }
+    setter! {
+        /// Mount options: ro, rw, nosuid, suid, nodev, dev, noexec, exec, noatime, nodiratime,
+        /// sync, dirsync, max_read=N, fsname=S, subtype=S. As for any FUSE mount nosuid and nodev
+        /// are on unless suid and dev are given.
+        options: Vec<String>
+    }
+    setter! {
+        /// Whether [`crate::Session::run`] ends on SIGINT and SIGTERM. Default: yes.
+        signals: bool
+    }
+}

@@ -1,0 +1,119 @@
+//! What a handler gets beside its operation: the caller, the session's terms, interrupts, and the
+//! way to let somebody else answer.
+//!
+//! Never known here: how the answer travels. Neighbours: `task` makes contexts, `mailbox` carries
+//! the answers of detached requests.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use fusewire_proto::abi::InHeader;
+use fusewire_proto::negotiate::Agreement;
+use fusewire_proto::{Errno, NodeId, Unique};
+
+use crate::mailbox::{Answer, Letter, Mailbox};
+use crate::slot::SlotId;
+
+/// Marks of one request that both its handler and the shard see.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) interrupted: Cell<bool>,
+    pub(crate) detached: Cell<bool>,
+}
+
+/// The request around an operation.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) header: InHeader,
+    pub(crate) slot: SlotId,
+    pub(crate) marks: &'a Marks,
+    pub(crate) agreement: &'a Agreement,
+    pub(crate) mailbox: &'a Arc<Mailbox>,
+}
+
+impl Context<'_> {
+    /// The kernel's name for this request.
+    #[must_use]
+    pub fn unique(&self) -> Unique {
+        self.header.unique
+    }
+
+    /// The node that the operation is about: for names, the directory they are in.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.header.nodeid
+    }
+
+    /// The caller's fsuid. Zero in RELEASE and in write-back WRITEs, which no caller makes: never
+    /// authorise by it there (`fs/fuse/dev.c, __fuse_simple_request`).
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.header.uid
+    }
+
+    /// The caller's fsgid, with the same exceptions.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.header.gid
+    }
+
+    /// The caller's thread id in the pid namespace of the mount, 0 if it has none there.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.header.pid
+    }
+
+    /// What was agreed at INIT.
+    #[must_use]
+    pub fn agreement(&self) -> &Agreement {
+        self.agreement
+    }
+
+    /// Ends when the caller got a signal and would rather have EINTR than wait. A handler that may
+    /// block should wait for this too: a request that was read keeps its caller unkillable until
+    /// it is answered (`fs/fuse/dev.c, request_wait_answer`).
+    pub async fn interrupted(&self) {
+        poll_fn(|_| if self.marks.interrupted.get() { Poll::Ready(()) } else { Poll::Pending })
+            .await;
+    }
+
+    /// Whether the caller got a signal.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.marks.interrupted.get()
+    }
+
+    /// Takes the request out of the handler's hands: whoever holds the token answers it, from any
+    /// thread, and what the handler returns is ignored. A dropped token answers EIO.
+    #[must_use]
+    pub fn detach(&self) -> Detached {
+        self.marks.detached.set(true);
+        Detached { mailbox: Arc::clone(self.mailbox), slot: self.slot, answered: false }
+    }
+}
+
+/// A request that is answered elsewhere.
+#[derive(Debug)]
+pub struct Detached {
+    mailbox: Arc<Mailbox>,
+    slot: SlotId,
+    answered: bool,
+}
+
+impl Detached {
+    /// Answers. The kind of answer must be the one that the opcode has.
+    pub fn answer(mut self, answer: Answer) {
+        self.answered = true;
+        self.mailbox.put(Letter::Answer(self.slot, answer));
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.mailbox.put(Letter::Answer(self.slot, Answer::Error(Errno::EIO)));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Letters from other threads to a shard: answers, interrupts, the wish to stop, wake-ups.
+//!
+//! A letter is put under a short lock and an eventfd is rung, on which the shard's ring waits.
+//! Answers are bounded by the slots, interrupts by [`INTERRUPTS_MAX`].
+//!
+//! Never known here: transports and filesystems. Neighbours: `context` makes the tokens that send
+//! answers, `shard` reads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Wake;
+
+use fusewire_proto::{Errno, Reply, Unique};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::slot::SlotId;
+
+/// Interrupts that may wait for a shard; older ones are dropped, which only loses a hint.
+const INTERRUPTS_MAX: usize = 256;
+
+/// An answer that does not borrow from its request.
+#[derive(Debug)]
+pub enum Answer {
+    /// A typed value.
+    Reply(Reply<'static>),
+    /// Data.
+    Bytes(Vec<u8>),
+    /// An error.
+    Error(Errno),
+}
+
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Answer(SlotId, Answer),
+    Interrupt(Unique),
+    Stop,
+}
+
+/// A shard's letter box.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    letters: Mutex<VecDeque<Letter>>,
+    woken: Box<[AtomicU64]>,
+    /// Set while the bell has been rung and not yet been heard.
+    rung: AtomicBool,
+    bell: EventFd,
+}
+
+impl Mailbox {
+    /// A box for a shard of `slots` slots.
+    pub(crate) fn new(slots: usize) -> io::Result<Arc<Self>> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Arc::new(Self {
+            letters: Mutex::new(VecDeque::with_capacity(slots)),
+            woken: (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            rung: AtomicBool::new(false),
+            bell: EventFd::from_value_and_flags(0, flags)?,
+        }))
+    }
+
+    /// What becomes readable when there is something to fetch.
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    pub(crate) fn put(&self, letter: Letter) {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(letter, Letter::Interrupt(_)) {
+            let interrupts = letters.iter().filter(|one| matches!(one, Letter::Interrupt(_)));
+            if interrupts.count() >= INTERRUPTS_MAX {
+                return;
+            }
+        }
+        letters.push_back(letter);
+        drop(letters);
+        self.ring();
+    }
+
+    /// Marks a slot's future as ready to be polled.
+    pub(crate) fn wake(&self, slot: usize) {
+        self.woken[slot / 64].fetch_or(1 << (slot % 64), Ordering::Release);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // The counter cannot overflow: it is rung once until it is heard.
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// Takes what is there: letters into `letters`, slots to poll into `slots`.
+    pub(crate) fn fetch(&self, letters: &mut Vec<Letter>, slots: &mut Vec<usize>) {
+        let _ = self.bell.read();
+        // Cleared before looking: what is put from here on rings again.
+        self.rung.store(false, Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        letters.extend(self.letters.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+        for (index, word) in self.woken.iter().enumerate() {
+            let mut bits = word.swap(0, Ordering::AcqRel);
+            while bits != 0 {
+                slots.push(index * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+}
+
+/// Wakes one slot's future, from any thread.
+#[derive(Debug)]
+pub(crate) struct SlotWaker {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) slot: usize,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.mailbox.wake(self.slot);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mailbox.wake(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_and_wakes_arrive_once() {
+        let mailbox = Mailbox::new(130).unwrap();
+        mailbox.put(Letter::Stop);
+        mailbox.wake(0);
+        mailbox.wake(129);
+        mailbox.wake(129);
+        let (mut letters, mut slots) = (Vec::new(), Vec::new());
+        mailbox.fetch(&mut letters, &mut slots);
+        assert!(matches!(letters[..], [Letter::Stop]));
+        assert_eq!(slots, [0, 129]);
+        letters.clear();
+        slots.clear();
+        mailbox.fetch(&mut letters, &mut slots);
+        assert!(letters.is_empty() && slots.is_empty());
+    }
+
+    #[test]
+    fn interrupts_are_bounded_and_answers_are_not_dropped() {
+        let mailbox = Mailbox::new(1).unwrap();
+        for unique in 0..1000 {
+            mailbox.put(Letter::Interrupt(Unique(unique)));
+        }
+        mailbox.put(Letter::Stop);
+        let (mut letters, mut slots) = (Vec::new(), Vec::new());
+        mailbox.fetch(&mut letters, &mut slots);
+        assert_eq!(letters.len(), INTERRUPTS_MAX + 1);
+        assert!(matches!(letters.last(), Some(Letter::Stop)));
+    }
+}

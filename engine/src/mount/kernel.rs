@@ -1,0 +1,54 @@
+//! Mounting as root: `fsopen` and its family, or `mount(2)`.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::mount::mount;
+
+use super::options::Options;
+use crate::sys::mount as sys;
+
+/// Makes the superblock and a mount of it that is attached nowhere.
+pub(super) fn prepare(options: &Options, device: &OwnedFd) -> io::Result<OwnedFd> {
+    let context = sys::fsopen(c"fuse")?;
+    let context = context.as_fd();
+    let set = |key: &str, value: &str| -> io::Result<()> {
+        sys::set_string(context, &CString::new(key)?, &CString::new(value)?)
+    };
+    set("source", &options.source)?;
+    set("subtype", &options.subtype)?;
+    set("fd", &device.as_raw_fd().to_string())?;
+    for (key, value) in &options.values {
+        set(key, value)?;
+    }
+    for key in &options.switches {
+        sys::set_flag(context, &CString::new(*key)?)?;
+    }
+    if options.attributes & 0x1 != 0 {
+        sys::set_flag(context, c"ro")?;
+    }
+    sys::create(context)?;
+    sys::fsmount(context, options.attributes)
+}
+
+/// Attaches a prepared mount.
+pub(super) fn attach(prepared: &OwnedFd, path: &Path) -> io::Result<()> {
+    sys::move_mount(prepared.as_fd(), &CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// Mounts in one call.
+pub(super) fn mount_2(path: &Path, options: &Options, device: &OwnedFd) -> io::Result<()> {
+    let kind = format!("fuse.{}", options.subtype);
+    let data = format!("fd={},{}", device.as_raw_fd(), options.data());
+    mount(
+        Some(options.source.as_str()),
+        path,
+        Some(kind.as_str()),
+        options.flags,
+        Some(data.as_str()),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Mounting and unmounting, by the best way that is there.
+//!
+//! Root uses `fsopen` and its family (the mount appears only when it serves), or `mount(2)` on
+//! kernels without them; everybody else `fusermount3`.
+//!
+//! Never known here: requests. Neighbour: `session`, which serves what is mounted.
+
+mod fusermount;
+mod kernel;
+mod options;
+mod table;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::geteuid;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::sys::device;
+use options::Options;
+
+/// Who has to be asked to unmount.
+#[derive(Debug)]
+enum Way {
+    /// Made by `fsmount`, not yet attached.
+    Prepared(OwnedFd),
+    Kernel,
+    Fusermount,
+}
+
+/// A mount of ours.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    path: PathBuf,
+    way: Way,
+    /// Number of the connection: the minor of the mount's device, once attached.
+    connection: Option<u32>,
+    /// Removes the directory at the end.
+    created: bool,
+    over: bool,
+}
+
+/// Opens a connection and prepares or makes the mount. The kernel has queued INIT on return.
+pub(crate) fn open(config: &Config) -> Result<(OwnedFd, Mount)> {
+    let options = Options::parse(config)?;
+    let (path, created) = mount_point(config)?;
+    let mut mount = Mount { path, way: Way::Kernel, connection: None, created, over: false };
+    let device = if geteuid().is_root() {
+        let device = open_device()?;
+        mount.way = match kernel::prepare(&options, &device) {
+            Ok(prepared) => Way::Prepared(prepared),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                kernel::mount_2(&mount.path, &options, &device)
+                    .map_err(|error| mount.refused("mount", error))?;
+                mount.find();
+                Way::Kernel
+            }
+            Err(error) => return Err(mount.refused("fsopen", error)),
+        };
+        device
+    } else {
+        let device = fusermount::mount(&mount.path, &options)?;
+        mount.way = Way::Fusermount;
+        mount.find();
+        device
+    };
+    Ok((device, mount))
+}
+
+fn open_device() -> Result<OwnedFd> {
+    device::open().map_err(|source| Error::Device {
+        advice: match source.raw_os_error() {
+            Some(libc::ENOENT) => {
+                "load the module (modprobe fuse), or pass the device to the container"
+            }
+            Some(libc::EACCES | libc::EPERM) => "run as root, or allow the device to the container",
+            Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
+            Some(libc::ENODEV | libc::ENXIO) => {
+                "the kernel has no FUSE; load the module (modprobe fuse)"
+            }
+            _ => "see fuse(4)",
+        },
+        source,
+    })
+}
+
+/// The absolute path to mount on, and whether it was made here.
+fn mount_point(config: &Config) -> Result<(PathBuf, bool)> {
+    let given = &config.mountpoint;
+    let refuse = |why: String| Error::MountPoint { path: given.clone(), why };
+    let mut created = false;
+    let metadata = match fs::metadata(given) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && config.create => {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(given)
+                .map_err(|error| refuse(format!("it cannot be made: {error}")))?;
+            created = true;
+            fs::metadata(given)
+        }
+        other => other,
+    };
+    let metadata = metadata.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT) => refuse("no such directory; make it, or give --create".to_owned()),
+        Some(libc::ENOTCONN) => refuse(format!(
+            "a mount whose daemon is gone is in the way; umount -l {} first",
+            given.display()
+        )),
+        _ => refuse(format!("{error}; check the path and its permissions")),
+    })?;
+    if !metadata.is_dir() {
+        return Err(refuse("not a directory; give one".to_owned()));
+    }
+    if metadata.ino() == 1 && table::fuse_at(given) {
+        tracing::warn!(path = %given.display(), "a FUSE mount is here already; mounting over it");
+    }
+    let path = given.canonicalize().map_err(|error| refuse(error.to_string()))?;
+    Ok((path, created))
+}
+
+impl Mount {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of its directory under /sys/fs/fuse/connections, once attached.
+    pub(crate) fn connection(&self) -> Option<u32> {
+        self.connection
+    }
+
+    fn find(&mut self) {
+        self.connection = table::newest_fuse_at(&self.path);
+    }
+
+    fn refused(&self, what: &'static str, source: io::Error) -> Error {
+        let advice = match source.raw_os_error() {
+            Some(libc::EPERM) => {
+                "mounting needs CAP_SYS_ADMIN; as another user install fusermount3"
+            }
+            Some(libc::EBUSY) => "the mount point is busy; unmount what is there",
+            Some(libc::EINVAL) => "an option was not understood; check --options",
+            Some(libc::ENODEV) => "the kernel has no FUSE; load the module (modprobe fuse)",
+            Some(libc::EMFILE) => "raise the limit of open files (ulimit -n)",
+            Some(libc::ENOTDIR | libc::ENOENT) => "the mount point went away; make it again",
+            _ => "see mount(2) for this error",
+        };
+        Error::Mount { path: self.path.clone(), what, advice: advice.to_owned(), source }
+    }
+
+    /// Makes a prepared mount appear.
+    pub(crate) fn attach(&mut self) -> Result<()> {
+        if let Way::Prepared(prepared) = &self.way {
+            kernel::attach(prepared, &self.path)
+                .map_err(|error| self.refused("move_mount", error))?;
+            self.way = Way::Kernel;
+            self.find();
+        }
+        Ok(())
+    }
+
+    /// Whether it still is where it was put.
+    pub(crate) fn is_attached(&self) -> bool {
+        !matches!(self.way, Way::Prepared(_))
+            && self.connection.is_some()
+            && table::newest_fuse_at(&self.path) == self.connection
+    }
+
+    /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use.
+    pub(crate) fn unmount(&mut self) -> io::Result<()> {
+        match self.way {
+            Way::Prepared(_) => {}
+            Way::Kernel => umount2(&self.path, MntFlags::UMOUNT_NOFOLLOW)?,
+            Way::Fusermount => fusermount::unmount(&self.path, false)?,
+        }
+        self.over = true;
+        Ok(())
+    }
+
+    /// Ends the connection, whoever uses it, and takes the mount away.
+    pub(crate) fn force(&mut self) {
+        if !self.is_attached() {
+            return;
+        }
+        let done = match self.way {
+            Way::Prepared(_) => Ok(()),
+            Way::Kernel => {
+                // MNT_FORCE aborts the connection (fs/fuse/inode.c, fuse_umount_begin).
+                let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+                umount2(&self.path, flags).map_err(io::Error::from)
+            }
+            Way::Fusermount => fusermount::unmount(&self.path, true),
+        };
+        match done {
+            Ok(()) => self.over = true,
+            Err(error) => tracing::error!(path = %self.path.display(), %error, "cannot unmount"),
+        }
+    }
+
+    /// Sets how far the kernel reads ahead. Needs root; INIT can only lower the kernel's 128 KiB.
+    pub(crate) fn set_read_ahead(&self, bytes: u32) {
+        let Some(connection) = self.connection else { return };
+        let path = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
+        if let Err(error) = fs::write(&path, (bytes / 1024).to_string()) {
+            tracing::debug!(path, %error, "the read-ahead stays as it is");
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !self.over {
+            self.force();
+        }
+        if self.created {
+            // Not empty or in use: then it is not ours to remove.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The plan of a session: transport, shards, slots and sizes, from wishes and surroundings.
+//!
+//! Pure: the same inputs give the same plan, with its reasons. Never known here: files and system
+//! calls; `session` looks around and carries the plan out.
+
+use fusewire_proto::flags::InitFlags;
+
+use crate::config::{Config, KIB, TransportChoice};
+use crate::error::{Error, Result};
+
+/// Entries that each queue should have before FUSE-over-io_uring is the better choice: with one,
+/// every request of a CPU waits for the one before it.
+const DEPTH_MIN: usize = 4;
+/// Slots per queue or shard where nothing else is said.
+const DEPTH_DEFAULT: usize = 32;
+const DEPTH_MAX: usize = 1024;
+const SHARDS_MAX: usize = 16;
+/// Slots of the classic lane beside FUSE-over-io_uring.
+const LANE_SLOTS: usize = 2;
+/// A payload must hold any attribute value or name list, and a page of names in front.
+const PAYLOAD_MIN: u64 = 68 * KIB;
+/// The smallest `max_write` that the kernel takes.
+const MAX_WRITE_MIN: u64 = 4 * KIB;
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// FUSE-over-io_uring, with the classic lane beside it.
+    Uring,
+    /// `/dev/fuse`.
+    Device,
+}
+
+impl TransportKind {
+    /// The name as the command line has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// What the machine and the kernel are.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    /// CPUs that the kernel has queues for.
+    pub(crate) possible_cpus: usize,
+    pub(crate) online_cpus: usize,
+    pub(crate) page_size: u64,
+    pub(crate) max_pages_limit: u16,
+    /// Why no ring can be made, if so.
+    pub(crate) no_ring: Option<String>,
+}
+
+/// What a session will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) transport: TransportKind,
+    pub(crate) why: String,
+    pub(crate) shards: usize,
+    /// Slots per queue, or per shard on `/dev/fuse`.
+    pub(crate) depth: usize,
+    pub(crate) lane_slots: usize,
+    pub(crate) max_write: u64,
+    pub(crate) payload_len: u64,
+}
+
+/// Makes the plan, given the flags that the kernel offers.
+pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> Result<Plan> {
+    let max_write = max_write(config, around)?;
+    let payload_len = max_write.max(PAYLOAD_MIN) + around.page_size;
+    let slot_len = payload_len + around.page_size;
+    let slots = usize::try_from(config.memory_budget / slot_len).unwrap_or(usize::MAX);
+    let shards = config.shards.unwrap_or_else(|| around.online_cpus.clamp(1, SHARDS_MAX));
+    if shards == 0 || config.queue_depth == Some(0) {
+        return Err(Error::Config("--shards and --queue-depth must be at least 1".to_owned()));
+    }
+    let missing = unavailable(around, offer);
+    let uring_depth = slots.saturating_sub(LANE_SLOTS) / around.possible_cpus;
+    let transport = match (config.transport, missing) {
+        (TransportChoice::Device, _) => (TransportKind::Device, "asked for".to_owned()),
+        (TransportChoice::Uring, Some(why)) => return Err(Error::NoUring(why)),
+        (TransportChoice::Uring, None) => (TransportKind::Uring, "asked for".to_owned()),
+        (TransportChoice::Auto, Some(why)) => (TransportKind::Device, why),
+        (TransportChoice::Auto, None) if uring_depth < DEPTH_MIN => (
+            TransportKind::Device,
+            format!(
+                "--memory-budget allows {uring_depth} entries on each of {} queues, \
+                 fewer than the {DEPTH_MIN} that FUSE-over-io_uring needs to pay",
+                around.possible_cpus
+            ),
+        ),
+        (TransportChoice::Auto, None) => (
+            TransportKind::Uring,
+            format!("offered by the kernel, and the budget allows {uring_depth} entries per queue"),
+        ),
+    };
+    let (transport, why) = transport;
+    let (shards, allowed, lane_slots) = match transport {
+        TransportKind::Uring => (shards.min(around.possible_cpus), uring_depth, LANE_SLOTS),
+        TransportKind::Device => {
+            let shards = shards.min(slots);
+            (shards, slots / shards.max(1), 0)
+        }
+    };
+    if allowed == 0 {
+        let least = match transport {
+            TransportKind::Uring => (around.possible_cpus + LANE_SLOTS) as u64,
+            TransportKind::Device => 1,
+        } * slot_len;
+        return Err(Error::Config(format!(
+            "--memory-budget {} is too small: {} slots of {slot_len} bytes are the least, {least} bytes; \
+             raise it or lower --max-write",
+            config.memory_budget,
+            least / slot_len,
+        )));
+    }
+    let depth = config.queue_depth.unwrap_or(DEPTH_DEFAULT).min(allowed).min(DEPTH_MAX);
+    Ok(Plan { transport, why, shards, depth, lane_slots, max_write, payload_len })
+}
+
+fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {
+    if config.max_write < MAX_WRITE_MIN {
+        return Err(Error::Config(format!(
+            "--max-write {} is too small: {MAX_WRITE_MIN} bytes are the least",
+            config.max_write
+        )));
+    }
+    let limit = u64::from(around.max_pages_limit) * around.page_size;
+    let wanted = config.max_write.next_multiple_of(around.page_size);
+    Ok(wanted.min(limit.max(around.page_size)))
+}
+
+/// Why FUSE-over-io_uring cannot be had.
+fn unavailable(around: &Surroundings, offer: InitFlags) -> Option<String> {
+    if let Some(why) = &around.no_ring {
+        return Some(format!("io_uring is refused here ({why})"));
+    }
+    (!offer.contains(InitFlags::OVER_IO_URING)).then(|| {
+        "the kernel does not offer it (before Linux 6.14, or the parameter enable_uring is N)"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MIB;
+
+    fn around() -> Surroundings {
+        Surroundings {
+            possible_cpus: 4,
+            online_cpus: 2,
+            page_size: 4096,
+            max_pages_limit: 256,
+            no_ring: None,
+        }
+    }
+
+    #[test]
+    fn auto_takes_the_ring_where_the_budget_feeds_every_queue() {
+        let plan = plan(&Config::new("/x"), &around(), InitFlags::OVER_IO_URING).unwrap();
+        assert_eq!((plan.transport, plan.shards, plan.depth), (TransportKind::Uring, 2, 15));
+        assert_eq!(plan.max_write, MIB);
+    }
+
+    #[test]
+    fn auto_falls_back_and_says_why() {
+        let config = Config::new("/x");
+        let refused = Surroundings { no_ring: Some("EPERM".to_owned()), ..around() };
+        for (surroundings, offer, word) in [
+            (around(), InitFlags::empty(), "enable_uring"),
+            (refused, InitFlags::OVER_IO_URING, "EPERM"),
+            (Surroundings { possible_cpus: 64, ..around() }, InitFlags::OVER_IO_URING, "budget"),
+        ] {
+            let plan = plan(&config, &surroundings, offer).unwrap();
+            assert_eq!(plan.transport, TransportKind::Device);
+            assert!(plan.why.contains(word), "{}", plan.why);
+        }
+    }
+
+    #[test]
+    fn the_ring_asked_for_and_missing_is_an_error() {
+        let config = Config::new("/x").transport(TransportChoice::Uring);
+        assert!(matches!(plan(&config, &around(), InitFlags::empty()), Err(Error::NoUring(_))));
+    }
+
+    #[test]
+    fn the_budget_is_kept() {
+        for budget in [2 * MIB, 3 * MIB, 16 * MIB, 100 * MIB] {
+            for transport in
+                [TransportChoice::Uring, TransportChoice::Device, TransportChoice::Auto]
+            {
+                let config = Config::new("/x").transport(transport).memory_budget(budget);
+                let Ok(plan) = plan(&config, &around(), InitFlags::OVER_IO_URING) else { continue };
+                let slots = match plan.transport {
+                    TransportKind::Uring => 4 * plan.depth + plan.lane_slots,
+                    TransportKind::Device => plan.shards * plan.depth,
+                };
+                assert!(slots as u64 * (plan.payload_len + 4096) <= budget, "{plan:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_below_one_slot_names_the_least() {
+        let config = Config::new("/x").memory_budget(MIB);
+        let Err(Error::Config(text)) = plan(&config, &around(), InitFlags::empty()) else {
+            panic!("a slot takes more than 1 MiB");
+        };
+        assert!(text.contains("1056768"), "{text}");
+    }
+}

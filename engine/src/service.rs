@@ -1,0 +1,26 @@
+//! The seam between a shard and what answers: one async method over every operation.
+//!
+//! A [`crate::Filesystem`] becomes a `Service` through [`crate::Serve`]; layers, proxies and
+//! replayers implement it directly.
+//!
+//! Never known here: transports. Neighbours: `dispatch` implements it, `shard` calls it.
+
+#![allow(async_fn_in_trait, reason = "a future stays on its shard's thread and need not be Send")]
+
+use fusewire_proto::{LookupCount, NodeId, Operation};
+
+use crate::context::Context;
+use crate::reply::{Out, Outcome};
+
+/// What answers requests; one instance per shard, so `Rc` and `Cell` are fine.
+pub trait Service: 'static {
+    /// Answers one operation. INIT and INTERRUPT never come here: the session has them.
+    ///
+    /// # Panics
+    /// A panic answers EIO and is counted; the session lives on.
+    async fn call(&self, cx: &Context<'_>, op: Operation<'_>, out: Out<'_>) -> Outcome;
+
+    /// `lookups` lookups of `node` are no longer the kernel's: by FORGET, or because an answer
+    /// that gave one was not delivered.
+    fn forget(&self, node: NodeId, lookups: LookupCount);
+}

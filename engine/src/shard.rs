@@ -1,0 +1,407 @@
+//! A shard: one thread, one ring, one slab of slots, and the loop that joins them.
+//!
+//! ```text
+//!   arm -> turn (submit and wait) -> take completions -> poll futures -> commit answers -+
+//!    ^-----------------------------------------------------------------------------------+
+//! ```
+//! A turn is one system call, however many requests it brought.
+//!
+//! Never known here: filesystems, mounts. Neighbours: `session` starts shards, `transport` speaks
+//! to the kernel, `task` runs handlers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use fusewire_proto::abi::InHeader;
+use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opcode, Operation, Reply, Unique};
+
+use crate::mailbox::{Answer, Letter, Mailbox};
+use crate::reply::Outcome;
+use crate::service::Service;
+use crate::slot::{Phase, Slot};
+use crate::sys::arena::{Arena, Held, Span};
+use crate::sys::ring::{Key, Ring};
+use crate::task::{Local, Request, Tasks};
+use crate::transport::{Arrival, Committed, End, Kind, Transport};
+
+/// Interrupts that came before their request; more are forgotten, oldest first.
+const EARLY_MAX: usize = 64;
+/// How long a shard that ends waits for the kernel to give its memory back.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct Parts<T> {
+    pub(crate) ring: Ring,
+    pub(crate) arena: Rc<Arena>,
+    pub(crate) transport: T,
+    pub(crate) slots: usize,
+    pub(crate) local: Rc<Local>,
+    /// Mailboxes of all shards, this one's included: an interrupt may concern any of them.
+    pub(crate) peers: Arc<[Arc<Mailbox>]>,
+}
+
+/// Serves until the connection ends or a letter says stop.
+pub(crate) fn run<T: Transport, S: Service>(parts: Parts<T>, service: Rc<S>) -> End {
+    let local = Rc::clone(&parts.local);
+    let forget = Rc::clone(&service);
+    let start = move |request| crate::task::serve(Rc::clone(&service), Rc::clone(&local), request);
+    let mut shard = Shard::new(parts, start, move |node| forget.forget(node, LookupCount(1)));
+    let end = shard.serve();
+    shard.drain();
+    end
+}
+
+struct Shard<T, F, M, U> {
+    ring: Ring,
+    arena: Rc<Arena>,
+    transport: T,
+    slots: Box<[Slot]>,
+    tasks: Tasks<F>,
+    start: M,
+    /// Takes back the lookup of an entry that did not arrive.
+    undo: U,
+    local: Rc<Local>,
+    peers: Arc<[Arc<Mailbox>]>,
+    ready: Vec<usize>,
+    taken: Vec<(Key, i32)>,
+    letters: Vec<Letter>,
+    early: VecDeque<Unique>,
+    /// Answers to requests whose handlers handed them over and still run.
+    waiting: Vec<(usize, Answer)>,
+    end: Option<End>,
+}
+
+impl<T, F, M, U> Shard<T, F, M, U>
+where
+    T: Transport,
+    F: Future<Output = Outcome>,
+    M: Fn(Request) -> F,
+    U: Fn(NodeId),
+{
+    fn new(parts: Parts<T>, start: M, undo: U) -> Self {
+        let now = Instant::now();
+        Self {
+            tasks: Tasks::new(parts.slots, &parts.local.mailbox),
+            slots: (0..parts.slots).map(|_| Slot::new(now)).collect(),
+            ring: parts.ring,
+            arena: parts.arena,
+            transport: parts.transport,
+            start,
+            undo,
+            local: parts.local,
+            peers: parts.peers,
+            ready: Vec::with_capacity(parts.slots),
+            taken: Vec::with_capacity(parts.slots * 2 + 8),
+            letters: Vec::with_capacity(parts.slots),
+            early: VecDeque::with_capacity(EARLY_MAX),
+            waiting: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn serve(&mut self) -> End {
+        if let Err(error) = self.listen() {
+            return failed(&error);
+        }
+        loop {
+            if let Err(error) = self.turn() {
+                return failed(&error);
+            }
+            if let Some(end) = self.end {
+                return end;
+            }
+        }
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        let mailbox = Arc::clone(&self.local.mailbox);
+        self.ring.poll_readable(Kind::Bell.key(0), mailbox.bell())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.transport.arm(&mut self.ring, &self.arena)?;
+        let wait = if self.ready.is_empty() { self.transport.leaving() + 1 } else { 0 };
+        self.ring.turn(wait)?;
+        self.local.stats.enters.raise_to(self.ring.enters());
+        let mut taken = std::mem::take(&mut self.taken);
+        self.ring.completions(&mut taken);
+        let now = Instant::now();
+        for (key, result) in taken.drain(..) {
+            self.take(key, result, now)?;
+        }
+        self.taken = taken;
+        let mut ready = std::mem::take(&mut self.ready);
+        for slot in ready.drain(..) {
+            self.poll(slot)?;
+        }
+        ready.append(&mut self.ready);
+        self.ready = ready;
+        Ok(())
+    }
+
+    fn take(&mut self, key: Key, result: i32, now: Instant) -> io::Result<()> {
+        let Some((kind, slot)) = Kind::of(key) else {
+            unreachable!("only keys of ours come back");
+        };
+        if kind == Kind::Bell {
+            return self.hear();
+        }
+        match self.transport.completed(&mut self.ring, &self.arena, kind, slot, result)? {
+            Arrival::Request(header, span) => self.arrived(slot, header, span, kind, now)?,
+            Arrival::Malformed => self.local.stats.malformed.add(1),
+            Arrival::Settled(delivered) => {
+                if !delivered {
+                    self.undelivered(slot);
+                }
+                self.slots[slot].settle();
+            }
+            Arrival::Undelivered => self.undelivered(slot),
+            Arrival::Nothing => {}
+            Arrival::Ended(end) => self.ended(end),
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, end: End) {
+        // An abort shows as such on /dev/fuse only; entries of a ring just end.
+        if self.end.is_none() || end != End::Unmounted {
+            self.end = Some(end);
+        }
+    }
+
+    fn undelivered(&mut self, slot: usize) {
+        self.local.stats.undelivered.add(1);
+        if let Some(node) = self.slots[slot].given.take() {
+            (self.undo)(node);
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        slot: usize,
+        header: InHeader,
+        span: Span,
+        kind: Kind,
+        now: Instant,
+    ) -> io::Result<()> {
+        let stats = &self.local.stats;
+        if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
+        self.slots[slot].arrive(header, now);
+        let marks = &self.local.marks[slot];
+        marks.interrupted.set(false);
+        marks.detached.set(false);
+        let held = self.arena.hold(slot);
+        if header.opcode == Opcode::Interrupt as u32 {
+            return self.interrupt(held, &header, &span);
+        }
+        if let Some(at) = self.early.iter().position(|unique| *unique == header.unique) {
+            self.early.remove(at);
+            self.local.marks[slot].interrupted.set(true);
+        }
+        let request = Request {
+            held,
+            header,
+            span,
+            slot: self.slots[slot].id(slot),
+            sharing: self.transport.shares(slot),
+        };
+        self.tasks.start(slot, (self.start)(request));
+        self.poll(slot)
+    }
+
+    fn poll(&mut self, slot: usize) -> io::Result<()> {
+        if !self.tasks.has(slot) {
+            // Woken after it was done.
+            return Ok(());
+        }
+        let outcome = match self.tasks.poll(slot) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(outcome)) => outcome,
+            Poll::Ready(Err(panicked)) => {
+                self.local.stats.panics.add(1);
+                tracing::error!(opcode = self.slots[slot].header.opcode, "a handler panicked");
+                panicked.into()
+            }
+        };
+        if self.local.marks[slot].detached.get() {
+            self.slots[slot].detach();
+            let answer = self.waiting.iter().position(|(waiting, _)| *waiting == slot);
+            return match answer {
+                Some(at) => {
+                    let (_, answer) = self.waiting.swap_remove(at);
+                    self.answered(slot, answer)
+                }
+                None => Ok(()),
+            };
+        }
+        self.finish(slot, outcome)
+    }
+
+    /// Makes the one answer of the request in the slot and sends it.
+    fn finish(&mut self, slot: usize, outcome: Outcome) -> io::Result<()> {
+        let mut held = self.arena.hold(slot);
+        let state = &mut self.slots[slot];
+        state.finish();
+        let opcode = Opcode::from_raw(state.header.opcode);
+        let answered = opcode.is_none_or(Opcode::is_answered);
+        let result = match outcome {
+            Outcome::Reply(reply) => {
+                state.given = given(&reply);
+                held.parts().clear();
+                match reply.encode(held.payload_mut()) {
+                    Ok(len) => Ok((0..len, len)),
+                    Err(_) => Err(Errno::EIO),
+                }
+            }
+            Outcome::Output(output) => Ok((output.filled, output.len)),
+            Outcome::Error(errno) => Err(errno),
+            // Nothing to say where the kernel waits: the handler dropped its request.
+            Outcome::Silent => Err(Errno::EIO),
+        };
+        if let Some(opcode) = opcode {
+            let bytes = match (&result, opcode) {
+                (_, Opcode::Write) => u64::from(state.header.len).saturating_sub(80),
+                (Ok((_, len)), _) if is_bulk(opcode) => *len as u64,
+                _ => 0,
+            };
+            let failed = answered && result.is_err();
+            self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());
+        }
+        let result = if answered { result } else { Ok((0..0, 0)) };
+        let answer = Committed { unique: state.header.unique, result, answered };
+        if self.end.is_some() {
+            return Ok(());
+        }
+        if self.transport.commit(&mut self.ring, held, &answer)? {
+            self.slots[slot].settle();
+        }
+        Ok(())
+    }
+
+    /// Reads what the mailbox holds.
+    fn hear(&mut self) -> io::Result<()> {
+        let mailbox = Arc::clone(&self.local.mailbox);
+        let mut letters = std::mem::take(&mut self.letters);
+        mailbox.fetch(&mut letters, &mut self.ready);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Stop => self.ended(End::Unmounted),
+                Letter::Interrupt(unique) => self.interrupted(unique),
+                Letter::Answer(id, answer) => {
+                    let slot = id.index as usize;
+                    let state = &self.slots[slot];
+                    if state.phase() == Phase::Detached && state.id(slot) == id {
+                        self.answered(slot, answer)?;
+                    } else if state.phase() == Phase::Serving && state.id(slot) == id {
+                        // The handler handed its request over and has not yet returned.
+                        self.waiting.push((slot, answer));
+                    }
+                }
+            }
+        }
+        self.letters = letters;
+        self.listen()
+    }
+
+    fn answered(&mut self, slot: usize, answer: Answer) -> io::Result<()> {
+        let outcome = match answer {
+            Answer::Reply(reply) => Outcome::Reply(reply),
+            Answer::Error(errno) => Outcome::Error(errno),
+            Answer::Bytes(bytes) => {
+                let mut held = self.arena.hold(slot);
+                held.parts().clear();
+                match held.payload_mut().get_mut(..bytes.len()) {
+                    Some(place) => {
+                        place.copy_from_slice(&bytes);
+                        let filled = 0..bytes.len();
+                        Outcome::Output(crate::reply::Output { filled, len: bytes.len() })
+                    }
+                    None => Outcome::Error(Errno::EIO),
+                }
+            }
+        };
+        self.finish(slot, outcome)
+    }
+
+    /// An INTERRUPT was read: its target may be in any shard.
+    fn interrupt(&mut self, mut held: Held, header: &InHeader, span: &Span) -> io::Result<()> {
+        let slot = held.index();
+        let split = held.split(span);
+        match Operation::decode(header, split.argument, split.input) {
+            Ok(Operation::Interrupt(op)) => {
+                for peer in self.peers.iter() {
+                    peer.put(Letter::Interrupt(op.unique));
+                }
+            }
+            _ => self.local.stats.malformed.add(1),
+        }
+        drop(split);
+        drop(held);
+        self.finish(slot, Outcome::Silent)
+    }
+
+    fn interrupted(&mut self, unique: Unique) {
+        if let Some(slot) = self.slots.iter().position(|slot| slot.serves(unique)) {
+            self.local.marks[slot].interrupted.set(true);
+            self.ready.push(slot);
+            return;
+        }
+        // Not here, or not yet: a read may lie in the ring that we have not looked at.
+        if self.early.len() == EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back(unique);
+    }
+
+    /// Drops what is being served and waits, for a while, until the kernel gave all memory back.
+    fn drain(&mut self) {
+        self.tasks.clear();
+        self.ring.cancel_all();
+        let until = Instant::now() + DRAIN;
+        while self.arena.lent() > 0 {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            if self.ring.turn_within(1, left).is_err() {
+                break;
+            }
+            self.ring.completions(&mut self.taken);
+            for (key, _) in self.taken.drain(..) {
+                if let Some((Kind::Read | Kind::Write | Kind::Entry, slot)) = Kind::of(key) {
+                    self.arena.reclaim(slot);
+                }
+            }
+        }
+    }
+}
+
+fn failed(error: &io::Error) -> End {
+    tracing::error!(%error, "the ring failed");
+    End::Failed(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The node of which a reply gives the kernel a lookup.
+fn given(reply: &Reply<'_>) -> Option<NodeId> {
+    let (Reply::Entry(Entry { nodeid, .. }) | Reply::Created(Entry { nodeid, .. }, _)) = reply
+    else {
+        return None;
+    };
+    (nodeid.0 != 0).then_some(*nodeid)
+}
+
+/// Whether the length of an answer tells how much was done.
+fn is_bulk(opcode: Opcode) -> bool {
+    matches!(
+        opcode,
+        Opcode::Read
+            | Opcode::ReadDir
+            | Opcode::ReadDirPlus
+            | Opcode::ReadLink
+            | Opcode::GetXattr
+            | Opcode::ListXattr
+            | Opcode::IoCtl
+    )
+}

@@ -1,0 +1,10 @@
+//! The only rooms with `unsafe`: slot memory, the ring, the device, mount system calls.
+//!
+//! What they must never know: requests, filesystems, sessions. Every block names the invariant
+//! that it rests on; the invariants are listed in the crate documentation.
+
+pub(crate) mod arena;
+pub(crate) mod device;
+pub(crate) mod mount;
+pub(crate) mod plain;
+pub(crate) mod ring;

@@ -1,0 +1,196 @@
+//! `/dev/fuse`, driven through the shard's ring.
+//!
+//! Each shard has its own non-blocking clone of the device. A slot lends its frame to a read; the
+//! reply goes out as one `writev` of header and data, from where they lie, on the same
+//! descriptor: the kernel keeps a list of open requests per descriptor and answers ENOENT on any
+//! other (`fs/fuse/dev.c, fuse_dev_do_write`).
+//!
+//! # Ordering
+//! One read is armed while the shard keeps up. When every armed read of a turn brought a request
+//! there is a backlog, and the number doubles, so that a turn takes many requests; otherwise it
+//! falls back by one for each that came.
+//!
+//! Never known here: what the operations mean. Neighbour: `uring` keeps one of these beside its
+//! entries as the classic lane.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use fusewire_proto::abi::{InHeader, OutHeader};
+use fusewire_proto::frame;
+use fusewire_proto::negotiate::Agreement;
+use fusewire_proto::{Errno, Opcode, Unique};
+
+use super::{Arrival, Committed, End, Kind, Transport};
+use crate::sys::arena::{Arena, FRAME_LEAD, Held, REPLY_HEADER_LEN, Span};
+use crate::sys::device;
+use crate::sys::ring::Ring;
+
+/// Reads that are armed at most, so that idle ones do not all wake for every request.
+const ARMED_MAX: usize = 16;
+
+/// One descriptor of the connection and the slots that read from it.
+#[derive(Debug)]
+pub(crate) struct DeviceTransport {
+    fd: OwnedFd,
+    agreement: Agreement,
+    idle: Vec<usize>,
+    slots: usize,
+    armed: usize,
+    /// Reads that were armed and that brought something since the last arming.
+    was_armed: usize,
+    came: usize,
+    target: usize,
+    leaving: usize,
+}
+
+impl DeviceTransport {
+    /// Reads from `fd`, a non-blocking clone, with the slots `slots` of the shard.
+    pub(crate) fn new(fd: OwnedFd, slots: Range<usize>, agreement: &Agreement) -> Self {
+        Self {
+            fd,
+            agreement: *agreement,
+            slots: slots.len(),
+            idle: slots.rev().collect(),
+            armed: 0,
+            was_armed: 0,
+            came: 0,
+            target: 1,
+            leaving: 0,
+        }
+    }
+
+    fn adapt(&mut self) {
+        if self.came > 0 && self.came >= self.was_armed {
+            self.target = (self.target * 2).min(ARMED_MAX).min(self.slots.max(1));
+        } else if self.came > 0 {
+            self.target = (self.target - 1).max(1);
+        }
+        self.came = 0;
+    }
+
+    fn read_ended(&mut self, arena: &Rc<Arena>, slot: usize, result: i32) -> Arrival {
+        arena.reclaim(slot);
+        self.armed -= 1;
+        let Ok(len) = usize::try_from(result) else {
+            self.idle.push(slot);
+            return match -result {
+                // ENOENT: the request was taken back while it was being copied.
+                libc::EAGAIN | libc::EINTR | libc::ENOENT => Arrival::Nothing,
+                libc::ENODEV => Arrival::Ended(End::Unmounted),
+                libc::ECONNABORTED => Arrival::Ended(End::Aborted),
+                libc::ECANCELED => Arrival::Nothing,
+                errno => Arrival::Ended(End::Failed(errno)),
+            };
+        };
+        self.came += 1;
+        let held = arena.hold(slot);
+        match message(&held, len, &self.agreement) {
+            Ok((header, span)) => Arrival::Request(header, span),
+            Err(unique) => {
+                tracing::warn!(len, "a message whose lengths do not agree");
+                drop(held);
+                self.idle.push(slot);
+                if let Some(unique) = unique {
+                    self.refuse(unique);
+                }
+                Arrival::Malformed
+            }
+        }
+    }
+
+    /// Answers EIO to a request that has no slot. Never blocks.
+    fn refuse(&self, unique: Unique) {
+        let mut bytes = [0; REPLY_HEADER_LEN];
+        frame::put_out_header(&mut bytes, &OutHeader::new(unique, Err(Errno::EIO), 0));
+        // An error here means that nobody waits for the answer.
+        let _ = device::write(&self.fd, &bytes);
+    }
+}
+
+/// Takes a message of `len` bytes apart. The error carries the unique, where it could be read.
+fn message(
+    held: &Held,
+    len: usize,
+    agreement: &Agreement,
+) -> Result<(InHeader, Span), Option<Unique>> {
+    let frame = held.frame(len);
+    let header = frame::in_header(frame).ok_or(None)?;
+    if header.len as usize != len || len > frame.len() {
+        return Err(Some(header.unique));
+    }
+    let argument_len = Opcode::from_raw(header.opcode).map_or(0, |one| agreement.argument_len(one));
+    let at = held.frame_at() + size_of::<InHeader>();
+    let end = held.frame_at() + len;
+    // A message shorter than its struct is for the decoder to refuse, which names the field.
+    let input_at = (at + argument_len).min(end);
+    Ok((header, Span { argument: at..input_at, input: input_at..end }))
+}
+
+const _: () = assert!(FRAME_LEAD == size_of::<InHeader>() + 40, "WRITE data are page-aligned");
+
+impl Transport for DeviceTransport {
+    fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
+        self.adapt();
+        while self.armed < self.target {
+            let Some(slot) = self.idle.pop() else { break };
+            let lent = arena.hold(slot).lend();
+            ring.read_frame(Kind::Read.key(slot), self.fd.as_fd(), &lent)?;
+            self.armed += 1;
+        }
+        self.was_armed = self.armed;
+        Ok(())
+    }
+
+    fn completed(
+        &mut self,
+        _ring: &mut Ring,
+        arena: &Rc<Arena>,
+        kind: Kind,
+        slot: usize,
+        result: i32,
+    ) -> io::Result<Arrival> {
+        if kind == Kind::Read {
+            return Ok(self.read_ended(arena, slot, result));
+        }
+        arena.reclaim(slot);
+        self.leaving -= 1;
+        self.idle.push(slot);
+        if result < 0 && result != -libc::ENOENT {
+            tracing::debug!(errno = -result, "an answer was refused");
+        }
+        Ok(Arrival::Settled(result >= 0))
+    }
+
+    fn commit(&mut self, ring: &mut Ring, mut held: Held, answer: &Committed) -> io::Result<bool> {
+        let slot = held.index();
+        if !answer.answered {
+            self.idle.push(slot);
+            return Ok(true);
+        }
+        let (result, body) = match &answer.result {
+            Ok((body, len)) => (Ok(*len), body.clone()),
+            Err(errno) => {
+                held.parts().clear();
+                (Err(*errno), 0..0)
+            }
+        };
+        let header =
+            OutHeader::new(answer.unique, result.map(|_| ()), *result.as_ref().unwrap_or(&0));
+        frame::put_out_header(held.reply_header_mut(), &header);
+        let lent = held.lend_reply(body);
+        ring.write_reply(Kind::Write.key(slot), self.fd.as_fd(), &lent)?;
+        self.leaving += 1;
+        Ok(false)
+    }
+
+    fn shares(&self, _slot: usize) -> bool {
+        true
+    }
+
+    fn leaving(&self) -> usize {
+        self.leaving
+    }
+}

@@ -1,0 +1,257 @@
+//! The bounds-checked reader under every decoder, and the error that it gives.
+//!
+//! [`Parts`] is a request in three pieces: argument, payload and extensions; each decoder in
+//! [`op`](crate::op) takes what its opcode has and then calls [`Parts::end`], so that nothing is
+//! left over unnoticed. Nothing here indexes: every step is a `split_*` that can fail.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use crate::abi::InHeader;
+use crate::opcode::Opcode;
+use crate::types::{Errno, Name, NameError};
+
+/// Why a request could not be decoded: which field of which opcode, and what was expected there.
+///
+/// The kernel sends none of these; they come from a broken transport, a recorder or a fuzzer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// The opcode's wire number.
+    pub opcode: u32,
+    /// The part of the message, in the words of the protocol.
+    pub field: &'static str,
+    /// What should have stood there.
+    pub expected: Expected,
+}
+
+/// What a decoder expected of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Exactly so many bytes.
+    Exactly {
+        /// Bytes expected.
+        expected: usize,
+        /// Bytes there.
+        found: usize,
+    },
+    /// At least so many bytes.
+    AtLeast {
+        /// Bytes expected.
+        expected: u64,
+        /// Bytes there.
+        found: usize,
+    },
+    /// A NUL byte that ends the string.
+    Terminator,
+    /// A string of one byte or more.
+    NotEmpty,
+    /// A valid name.
+    Name(NameError),
+    /// No further bytes.
+    Nothing {
+        /// Bytes there.
+        found: usize,
+    },
+    /// Bytes at an address that is a multiple of this.
+    Aligned(usize),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly { expected, found } => {
+                write!(f, "expected exactly {expected} bytes, found {found}")
+            }
+            Self::AtLeast { expected, found } => {
+                write!(f, "expected at least {expected} bytes, found {found}")
+            }
+            Self::Terminator => f.write_str("expected a terminating NUL"),
+            Self::NotEmpty => f.write_str("expected one byte or more before the NUL"),
+            Self::Name(error) => write!(f, "expected a name, but {error}"),
+            Self::Nothing { found } => write!(f, "expected the end, found {found} more bytes"),
+            Self::Aligned(to) => write!(f, "expected an address that is a multiple of {to}"),
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    /// `LOOKUP: name: expected a terminating NUL`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Opcode::from_raw(self.opcode) {
+            Some(opcode) => write!(f, "{opcode}: {}: {}", self.field, self.expected),
+            None => write!(f, "opcode {}: {}: {}", self.opcode, self.field, self.expected),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+impl DecodeError {
+    /// What to answer when the request's unique is known.
+    ///
+    /// EINVAL where a string was wrong, EIO where the message itself is broken.
+    #[must_use]
+    pub const fn errno(&self) -> Errno {
+        match self.expected {
+            Expected::Name(_) | Expected::NotEmpty => Errno::EINVAL,
+            _ => Errno::EIO,
+        }
+    }
+}
+
+/// A request in pieces, shrinking from the front as a decoder takes its fields.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    opcode: u32,
+    argument: &'a [u8],
+    payload: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// Cuts the extensions off the end of `payload`; `header` says how long they are.
+    pub(crate) fn new(
+        header: &InHeader,
+        argument: &'a [u8],
+        payload: &'a [u8],
+    ) -> Result<Self, DecodeError> {
+        let opcode = header.opcode;
+        let len = header.extensions_len();
+        let split = payload.len().checked_sub(len).and_then(|at| payload.split_at_checked(at));
+        let Some((payload, extensions)) = split else {
+            let expected = Expected::AtLeast {
+                expected: u64::from(header.total_extlen).saturating_mul(8),
+                found: payload.len(),
+            };
+            return Err(DecodeError { opcode, field: "total_extlen", expected });
+        };
+        Ok(Self { opcode, argument, payload, extensions })
+    }
+
+    pub(crate) const fn error(&self, field: &'static str, expected: Expected) -> DecodeError {
+        DecodeError { opcode: self.opcode, field, expected }
+    }
+
+    /// How many bytes of the argument are left.
+    pub(crate) const fn argument_len(&self) -> usize {
+        self.argument.len()
+    }
+
+    /// Takes the whole argument as one fixed struct.
+    pub(crate) fn argument<T>(&mut self) -> Result<T, DecodeError>
+    where
+        T: FromBytes + KnownLayout + Immutable,
+    {
+        let found = self.argument.len();
+        let whole = T::read_from_bytes(self.argument).map_err(|_| {
+            self.error("argument", Expected::Exactly { expected: size_of::<T>(), found })
+        })?;
+        self.argument = &[];
+        Ok(whole)
+    }
+
+    /// Takes the first bytes of the argument as a fixed struct and leaves the rest.
+    pub(crate) fn argument_prefix<T>(&mut self) -> Result<T, DecodeError>
+    where
+        T: FromBytes + KnownLayout + Immutable,
+    {
+        let found = self.argument.len();
+        let (first, rest) = T::read_from_prefix(self.argument).map_err(|_| {
+            let expected = u64::try_from(size_of::<T>()).unwrap_or(u64::MAX);
+            self.error("argument", Expected::AtLeast { expected, found })
+        })?;
+        self.argument = rest;
+        Ok(first)
+    }
+
+    /// Ignores what is left of the argument.
+    pub(crate) fn skip_argument(&mut self) {
+        self.argument = &[];
+    }
+
+    /// Takes the bytes up to the next NUL, and the NUL.
+    pub(crate) fn string(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let Some(end) = self.payload.iter().position(|&byte| byte == 0) else {
+            return Err(self.error(field, Expected::Terminator));
+        };
+        let Some((string, rest)) = self.payload.split_at_checked(end) else {
+            return Err(self.error(field, Expected::Terminator));
+        };
+        self.payload = rest.split_first().map_or(&[], |(_nul, rest)| rest);
+        Ok(string)
+    }
+
+    /// Takes a string that is one component of a path.
+    pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a Name, DecodeError> {
+        let bytes = self.string(field)?;
+        Name::new(bytes).map_err(|error| self.error(field, Expected::Name(error)))
+    }
+
+    /// Takes a string of at least one byte; slashes are allowed.
+    pub(crate) fn xattr_name(&mut self) -> Result<&'a [u8], DecodeError> {
+        let bytes = self.string("name")?;
+        if bytes.is_empty() {
+            return Err(self.error("name", Expected::NotEmpty));
+        }
+        Ok(bytes)
+    }
+
+    /// Takes exactly `len` bytes of payload, which must be all that is left.
+    pub(crate) fn data(&mut self, field: &'static str, len: u32) -> Result<&'a [u8], DecodeError> {
+        let found = self.payload.len();
+        let expected = usize::try_from(len).unwrap_or(usize::MAX);
+        if expected != found {
+            return Err(self.error(field, Expected::Exactly { expected, found }));
+        }
+        Ok(core::mem::take(&mut self.payload))
+    }
+
+    /// Takes `count` items of payload in place, which must be all that is left.
+    pub(crate) fn items<T>(
+        &mut self,
+        field: &'static str,
+        count: u32,
+    ) -> Result<&'a [T], DecodeError>
+    where
+        T: FromBytes + KnownLayout + Immutable,
+    {
+        let found = self.payload.len();
+        let size = u64::try_from(size_of::<T>()).unwrap_or(u64::MAX);
+        // Both factors are below 2^32, so the product is exact.
+        let expected = u64::from(count).saturating_mul(size);
+        if usize::try_from(expected) != Ok(found) {
+            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+            return Err(self.error(field, Expected::Exactly { expected, found }));
+        }
+        if count == 0 {
+            // The address of nothing need not be aligned.
+            return Ok(&[]);
+        }
+        let items = <[T]>::ref_from_bytes(self.payload)
+            .map_err(|_| self.error(field, Expected::Aligned(align_of::<T>())))?;
+        self.payload = &[];
+        Ok(items)
+    }
+
+    /// Takes the extensions, unread.
+    pub(crate) const fn extensions(&mut self) -> &'a [u8] {
+        let extensions = self.extensions;
+        self.extensions = &[];
+        extensions
+    }
+
+    /// Refuses whatever no field has taken.
+    pub(crate) fn end(self) -> Result<(), DecodeError> {
+        for (field, rest) in [
+            ("argument", self.argument),
+            ("payload", self.payload),
+            ("extensions", self.extensions),
+        ] {
+            if !rest.is_empty() {
+                return Err(self.error(field, Expected::Nothing { found: rest.len() }));
+            }
+        }
+        Ok(())
+    }
+}

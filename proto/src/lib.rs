@@ -1,0 +1,80 @@
+//! The Linux FUSE protocol, version 7.45, as borrowed and checked values.
+//!
+//! ```text
+//!   request, kernel -> server
+//!   0                              40                      + argument_len
+//!   +------------------------------+-----------------------+-----------------------------------+
+//!   | InHeader                     | argument              | payload                           |
+//!   | len opcode unique nodeid     | the opcode's struct,  | names (NUL), data, items; at the  |
+//!   | uid gid pid total_extlen pad | abi::WriteIn, ...     | very end total_extlen * 8 bytes   |
+//!   |                              | or nothing            | of extensions                     |
+//!   +------------------------------+-----------------------+-----------------------------------+
+//!         \                            |                       /
+//!          +-- Operation::decode(&header, argument, payload) -+--> Operation<'a>, borrowing
+//!
+//!   reply, server -> kernel                        notification, server -> kernel
+//!   0                  16                          0                  16
+//!   +------------------+-----------------------+   +------------------+---------------------+
+//!   | OutHeader        | body                  |   | OutHeader        | body                |
+//!   | len error unique | Reply::encode         |   | len code 0       | Notification::encode|
+//!   +------------------+-----------------------+   +------------------+---------------------+
+//! ```
+//! On the ring transport the header, the argument and the payload stand in three places, which is
+//! why decoding takes three pieces; [`request::split`] makes them from a contiguous message.
+//!
+//! The crate knows no I/O, no clock and no allocator. It has no unsafe code: bytes become structs
+//! through zerocopy, with sizes and offsets asserted beside each struct and compared with a
+//! description of the C header by a test. Malformed bytes give a [`DecodeError`], never a panic.
+//! Integers are in host byte order, as the kernel sends them.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`types`] | newtypes, [`Errno`], [`Name`], [`Timestamp`] |
+//! | [`opcode`] | the opcode table |
+//! | [`abi`] | the wire structs and constants |
+//! | [`flags`] | flag words |
+//! | [`frame`] | headers in raw memory, for transports |
+//! | [`op`] | one struct per operation, and what it means |
+//! | [`request`] | [`Operation`]: decoding |
+//! | [`reply`] | reply bodies: encoding |
+//! | [`dirent`] | directory streams: writing |
+//! | [`notify`] | notifications: encoding |
+//! | [`negotiate`] | INIT: what is agreed, and why |
+//!
+//! The other direction (encoding requests, decoding replies as the kernel would) belongs in
+//! [`request`], [`reply`], [`dirent`] and [`notify`], beside what is there now.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod abi;
+mod cursor;
+pub mod dirent;
+pub mod flags;
+pub mod frame;
+pub mod negotiate;
+pub mod notify;
+pub mod op;
+pub mod opcode;
+pub mod reply;
+pub mod request;
+pub mod types;
+mod writer;
+
+pub use cursor::{DecodeError, Expected};
+pub use dirent::{DirentPlusWriter, DirentWriter};
+pub use negotiate::{Agreement, Limits, NegotiateError, Offer, Reason, Wishes, negotiate};
+pub use notify::Notification;
+pub use op::FileLock;
+pub use opcode::Opcode;
+pub use reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
+pub use request::Operation;
+pub use types::{
+    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Timestamp,
+    Unique,
+};
+pub use writer::TooSmall;

@@ -1,0 +1,145 @@
+//! Extensions: what the requests that make an inode carry behind their names.
+//!
+//! ```text
+//!  | u32 size | u32 type | body ........ | pad to 8 |   one record, and the next behind it
+//!    type 0..=31  that many security contexts: | u32 size | u32 0 | name NUL | label | pad to 8 |
+//!    type 32      groups: | u32 count | u32 gid, ... |
+//!    others       skipped by size
+//! ```
+//! Decoding walks over every record once; reading them afterwards cannot fail.
+
+use zerocopy::FromBytes;
+
+use crate::abi;
+use crate::cursor::{DecodeError, Expected, Parts};
+
+/// Security labels and groups of the caller of CREATE, TMPFILE, MKNOD, MKDIR or SYMLINK.
+///
+/// Labels come with SECURITY_CTX and are to be stored with the new inode, in one step; groups
+/// come with CREATE_SUPP_GROUP and hold the directory's group if the caller is a member.
+///
+/// Kernel: fs/fuse/dir.c, `get_create_ext`; since 7.36 and 7.38.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extensions<'a> {
+    /// Whole, checked records.
+    records: &'a [u8],
+}
+
+/// A security label: the extended attribute to be set on the new inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecurityContext<'a> {
+    /// Name of the extended attribute, without its NUL; such as `security.selinux`.
+    pub name: &'a [u8],
+    /// Its value.
+    pub label: &'a [u8],
+}
+
+impl<'a> Extensions<'a> {
+    /// Whether there is no record at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The security labels, in the order of the message.
+    pub fn security_contexts(&self) -> impl Iterator<Item = SecurityContext<'a>> + use<'a> {
+        self.records().filter(|record| record.kind <= abi::MAX_NR_SECCTX).flat_map(|record| {
+            let mut rest = record.body;
+            (0..record.kind).map_while(move |_| take_context(&mut rest).ok())
+        })
+    }
+
+    /// The group ids, in the order of the message.
+    pub fn groups(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.records()
+            .filter(|record| record.kind == abi::EXT_GROUPS)
+            .flat_map(|record| group_words(record.body).unwrap_or_default())
+            .map(|word| u32::from_ne_bytes(*word))
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        let mut rest = self.records;
+        core::iter::from_fn(move || take_record(&mut rest).ok())
+    }
+
+    /// Takes and checks the extensions of a request.
+    pub(crate) fn decode(parts: &mut Parts<'a>) -> Result<Self, DecodeError> {
+        let records = parts.extensions();
+        let mut rest = records;
+        while !rest.is_empty() {
+            let record = take_record(&mut rest)
+                .map_err(|expected| parts.error("extension record", expected))?;
+            if record.kind == abi::EXT_GROUPS {
+                group_words(record.body)
+                    .map_err(|expected| parts.error("extension groups", expected))?;
+            } else if record.kind <= abi::MAX_NR_SECCTX {
+                let mut body = record.body;
+                for _ in 0..record.kind {
+                    take_context(&mut body)
+                        .map_err(|expected| parts.error("security context", expected))?;
+                }
+            }
+        }
+        Ok(Self { records })
+    }
+}
+
+impl core::fmt::Debug for Extensions<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut list = f.debug_list();
+        list.entries(self.security_contexts());
+        list.entries(self.groups());
+        list.finish()
+    }
+}
+
+struct Record<'a> {
+    kind: u32,
+    body: &'a [u8],
+}
+
+fn at_least(expected: u64, found: &[u8]) -> Expected {
+    Expected::AtLeast { expected, found: found.len() }
+}
+
+/// Cuts `len` bytes off the front, and the padding up to the next multiple of 8.
+fn take_padded<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], Expected> {
+    let short = at_least(len, rest);
+    let len = usize::try_from(len).map_err(|_| short)?;
+    let padded = len.checked_next_multiple_of(8).ok_or(short)?;
+    let (whole, behind) = rest.split_at_checked(padded).ok_or(short)?;
+    *rest = behind;
+    whole.get(..len).ok_or(short)
+}
+
+fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Expected> {
+    let header_len = 8;
+    let (header, _) =
+        abi::ExtHeader::read_from_prefix(rest).map_err(|_| at_least(header_len, rest))?;
+    // A size below the header's own would stand still, so the body must be there.
+    let whole = take_padded(rest, u64::from(header.size).max(1))?;
+    let (_, body) = abi::ExtHeader::read_from_prefix(whole).map_err(|_| at_least(8, whole))?;
+    Ok(Record { kind: header.kind, body })
+}
+
+fn take_context<'a>(rest: &mut &'a [u8]) -> Result<SecurityContext<'a>, Expected> {
+    let (fixed, strings) = abi::Secctx::read_from_prefix(rest).map_err(|_| at_least(8, rest))?;
+    let name_len = strings.iter().position(|&byte| byte == 0).ok_or(Expected::Terminator)?;
+    // Header, name, NUL, label: three of them are bounded by memory, the fourth by 32 bits.
+    let before_label = u64::try_from(name_len).unwrap_or(u64::MAX).saturating_add(9);
+    let whole = take_padded(rest, before_label.saturating_add(u64::from(fixed.size)))?;
+    let (name, tail) = whole
+        .get(8..)
+        .and_then(|strings| strings.split_at_checked(name_len))
+        .ok_or(Expected::Terminator)?;
+    let (_nul, label) = tail.split_first().ok_or(Expected::Terminator)?;
+    Ok(SecurityContext { name, label })
+}
+
+fn group_words(body: &[u8]) -> Result<&[[u8; 4]], Expected> {
+    let (fixed, groups) = abi::SuppGroups::read_from_prefix(body).map_err(|_| at_least(4, body))?;
+    let (words, _) = groups.as_chunks();
+    let count = usize::try_from(fixed.nr_groups).ok();
+    let short = at_least(u64::from(fixed.nr_groups).saturating_mul(4), groups);
+    count.and_then(|count| words.get(..count)).ok_or(short)
+}

@@ -1,0 +1,10 @@
+//! Requests: every opcode decodes to what was put in, and nothing malformed gets through.
+//!
+//! `raw` builds messages by offsets written down by hand; `cases` pairs such a message with the
+//! operation it should give, for every opcode; the other two files hold the promises.
+
+mod cases;
+mod extensions;
+mod malformed;
+mod raw;
+mod round_trip;
