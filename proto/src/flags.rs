@@ -2,7 +2,7 @@
 //!
 //! Names are those of the C header without their family's prefix. Bits that this version does not
 //! know are kept, in both directions, so that a newer kernel's word survives a round trip. What
-//! may be answered to INIT is decided by [`negotiate`](crate::negotiate), not here.
+//! may be answered to INIT is decided by [`negotiate`](mod@crate::negotiate), not here.
 //!
 //! Kernel: include/uapi/linux/fuse.h.
 

@@ -27,6 +27,32 @@
 //! description of the C header by a test. Malformed bytes give a [`DecodeError`], never a panic.
 //! Integers are in host byte order, as the kernel sends them.
 //!
+//! ```
+//! use fusewire_proto::abi::OutHeader;
+//! use fusewire_proto::{Errno, Operation, frame, request};
+//!
+//! # let mut message = Vec::new();
+//! # message.extend(46_u32.to_ne_bytes()); // len
+//! # message.extend(1_u32.to_ne_bytes()); // opcode
+//! # message.extend(8_u64.to_ne_bytes()); // unique
+//! # message.extend(1_u64.to_ne_bytes()); // nodeid
+//! # message.extend([0; 16]); // nobody in particular
+//! # message.extend(b"hello\0");
+//! // `message` is what read(2) gave: a LOOKUP of "hello" in the root directory.
+//! let (header, argument, payload) = request::split(&message, false)?;
+//! let op = match Operation::decode(&header, argument, payload)? {
+//!     Operation::Lookup(op) => op,
+//!     other => panic!("{other:?}"),
+//! };
+//! assert_eq!(op.name.as_bytes(), b"hello");
+//!
+//! let mut out = [0; OutHeader::LEN];
+//! let reply = OutHeader::new(header.unique, Err(Errno::ENOENT), 0);
+//! assert!(frame::put_out_header(&mut out, &reply));
+//! assert_eq!(out[4..8], (-2_i32).to_ne_bytes());
+//! # Ok::<(), fusewire_proto::DecodeError>(())
+//! ```
+//!
 //! | module | holds |
 //! |---|---|
 //! | [`types`] | newtypes, [`Errno`], [`Name`], [`Timestamp`] |
@@ -39,7 +65,7 @@
 //! | [`reply`] | reply bodies: encoding |
 //! | [`dirent`] | directory streams: writing |
 //! | [`notify`] | notifications: encoding |
-//! | [`negotiate`] | INIT: what is agreed, and why |
+//! | [`mod@negotiate`] | INIT: what is agreed, and why |
 //!
 //! The other direction (encoding requests, decoding replies as the kernel would) belongs in
 //! [`request`], [`reply`], [`dirent`] and [`notify`], beside what is there now.

@@ -11,7 +11,9 @@ use core::fmt;
 use crate::abi;
 
 macro_rules! opcodes {
-    ($($variant:ident = $raw:literal, $name:literal, $minor:literal, $argument:ty, $end:ident;)*) => {
+    ($(
+        $variant:ident = $raw:literal, $name:literal, $minor:literal, $argument:ty, $end:ident;
+    )*) => {
         /// The number that says what a request asks for.
         ///
         /// Variants have the wire number as their discriminant. Numbers that the table does not

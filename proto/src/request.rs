@@ -2,7 +2,7 @@
 //!
 //! [`Operation::decode`] takes a message already in pieces, which is how a ring entry holds it;
 //! [`split`] cuts a contiguous message into those pieces. Both borrow, neither copies bulk data.
-//! What each operation means is in [`op`](crate::op); the bounds are checked by `cursor`. Encoding
+//! What each operation means is in [`op`]; the bounds are checked by `cursor`. Encoding
 //! requests, for a simulated kernel and for recorders, will be the inverse of this file.
 
 use zerocopy::FromBytes;

@@ -4,6 +4,8 @@
 //! lies beside this test; where the project's shared folder is at hand, the two are compared.
 //! What the oracle has and this crate lacks fails the test, and the other way round.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::path::Path;
@@ -53,12 +55,23 @@ macro_rules! constants {
 }
 
 layouts! {
-    "fuse_attr" => abi::Attr { ino, size, blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, nlink, uid, gid, rdev, blksize, flags };
+    "fuse_attr" => abi::Attr {
+        ino, size, blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, nlink, uid,
+        gid, rdev, blksize, flags
+    };
     "fuse_sx_time" => abi::SxTime { tv_sec, tv_nsec, reserved };
-    "fuse_statx" => abi::Statx { mask, blksize, attributes, nlink, uid, gid, mode, spare0, ino, size, blocks, attributes_mask, atime, btime, ctime, mtime, rdev_major, rdev_minor, dev_major, dev_minor, spare2 };
-    "fuse_kstatfs" => abi::Kstatfs { blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, padding, spare };
+    "fuse_statx" => abi::Statx {
+        mask, blksize, attributes, nlink, uid, gid, mode, spare0, ino, size, blocks,
+        attributes_mask, atime, btime, ctime, mtime, rdev_major, rdev_minor, dev_major, dev_minor,
+        spare2
+    };
+    "fuse_kstatfs" => abi::Kstatfs {
+        blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, padding, spare
+    };
     "fuse_file_lock" => abi::FileLock { start, end, kind, pid };
-    "fuse_entry_out" => abi::EntryOut { nodeid, generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec, attr };
+    "fuse_entry_out" => abi::EntryOut {
+        nodeid, generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec, attr
+    };
     "fuse_forget_in" => abi::ForgetIn { nlookup };
     "fuse_forget_one" => abi::ForgetOne { nodeid, nlookup };
     "fuse_batch_forget_in" => abi::BatchForgetIn { count, dummy };
@@ -71,7 +84,10 @@ layouts! {
     "fuse_rename_in" => abi::RenameIn { newdir };
     "fuse_rename2_in" => abi::Rename2In { newdir, flags, padding };
     "fuse_link_in" => abi::LinkIn { oldnodeid };
-    "fuse_setattr_in" => abi::SetattrIn { valid, padding, fh, size, lock_owner, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, unused4, uid, gid, unused5 };
+    "fuse_setattr_in" => abi::SetattrIn {
+        valid, padding, fh, size, lock_owner, atime, mtime, ctime, atimensec, mtimensec, ctimensec,
+        mode, unused4, uid, gid, unused5
+    };
     "fuse_open_in" => abi::OpenIn { flags, open_flags };
     "fuse_create_in" => abi::CreateIn { flags, mode, umask, open_flags };
     "fuse_open_out" => abi::OpenOut { fh, open_flags, backing_id };
@@ -89,9 +105,14 @@ layouts! {
     "fuse_lk_out" => abi::LkOut { lk };
     "fuse_access_in" => abi::AccessIn { mask, padding };
     "fuse_init_in" => abi::InitIn { major, minor, max_readahead, flags, flags2, unused };
-    "fuse_init_out" => abi::InitOut { major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment, flags2, max_stack_depth, request_timeout, unused };
+    "fuse_init_out" => abi::InitOut {
+        major, minor, max_readahead, flags, max_background, congestion_threshold, max_write,
+        time_gran, max_pages, map_alignment, flags2, max_stack_depth, request_timeout, unused
+    };
     "cuse_init_in" => abi::CuseInitIn { major, minor, unused, flags };
-    "cuse_init_out" => abi::CuseInitOut { major, minor, unused, flags, max_read, max_write, dev_major, dev_minor, spare };
+    "cuse_init_out" => abi::CuseInitOut {
+        major, minor, unused, flags, max_read, max_write, dev_major, dev_minor, spare
+    };
     "fuse_interrupt_in" => abi::InterruptIn { unique };
     "fuse_bmap_in" => abi::BmapIn { block, blocksize, padding };
     "fuse_bmap_out" => abi::BmapOut { block };
@@ -102,7 +123,9 @@ layouts! {
     "fuse_poll_out" => abi::PollOut { revents, padding };
     "fuse_notify_poll_wakeup_out" => abi::NotifyPollWakeupOut { kh };
     "fuse_fallocate_in" => abi::FallocateIn { fh, offset, length, mode, padding };
-    "fuse_in_header" => abi::InHeader { len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding };
+    "fuse_in_header" => abi::InHeader {
+        len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding
+    };
     "fuse_out_header" => abi::OutHeader { len, error, unique };
     "fuse_dirent" => abi::Dirent { ino, off, namelen, kind };
     "fuse_direntplus" => abi::Direntplus { entry_out, dirent };
@@ -110,13 +133,19 @@ layouts! {
     "fuse_notify_inval_entry_out" => abi::NotifyInvalEntryOut { parent, namelen, flags };
     "fuse_notify_delete_out" => abi::NotifyDeleteOut { parent, child, namelen, padding };
     "fuse_notify_store_out" => abi::NotifyStoreOut { nodeid, offset, size, padding };
-    "fuse_notify_retrieve_out" => abi::NotifyRetrieveOut { notify_unique, nodeid, offset, size, padding };
-    "fuse_notify_retrieve_in" => abi::NotifyRetrieveIn { dummy1, offset, size, dummy2, dummy3, dummy4 };
+    "fuse_notify_retrieve_out" => abi::NotifyRetrieveOut {
+        notify_unique, nodeid, offset, size, padding
+    };
+    "fuse_notify_retrieve_in" => abi::NotifyRetrieveIn {
+        dummy1, offset, size, dummy2, dummy3, dummy4
+    };
     "fuse_notify_prune_out" => abi::NotifyPruneOut { count, padding, spare };
     "fuse_backing_map" => abi::BackingMap { fd, flags, padding };
     "fuse_lseek_in" => abi::LseekIn { fh, offset, whence, padding };
     "fuse_lseek_out" => abi::LseekOut { offset };
-    "fuse_copy_file_range_in" => abi::CopyFileRangeIn { fh_in, off_in, nodeid_out, fh_out, off_out, len, flags };
+    "fuse_copy_file_range_in" => abi::CopyFileRangeIn {
+        fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
+    };
     "fuse_copy_file_range_out" => abi::CopyFileRangeOut { bytes_copied };
     "fuse_setupmapping_in" => abi::SetupmappingIn { fh, foffset, len, flags, moffset };
     "fuse_removemapping_in" => abi::RemovemappingIn { count };
@@ -126,7 +155,9 @@ layouts! {
     "fuse_secctx_header" => abi::SecctxHeader { size, nr_secctx };
     "fuse_ext_header" => abi::ExtHeader { size, kind };
     "fuse_supp_groups" => abi::SuppGroups { nr_groups };
-    "fuse_uring_ent_in_out" => abi::UringEntInOut { flags, commit_id, payload_sz, padding, reserved };
+    "fuse_uring_ent_in_out" => abi::UringEntInOut {
+        flags, commit_id, payload_sz, padding, reserved
+    };
     "fuse_uring_req_header" => abi::UringReqHeader { in_out, op_in, ring_ent_in_out };
     "fuse_uring_cmd_req" => abi::UringCmdReq { flags, commit_id, qid, padding };
 }

@@ -1,4 +1,4 @@
-//! The handshake of a FUSE connection; [`negotiate`](crate::negotiate) decides what it says.
+//! The handshake of a FUSE connection; [`negotiate`](mod@crate::negotiate) decides what it says.
 //!
 //! Kernel: fs/fuse/inode.c, `fuse_send_init` and `process_init_reply`.
 

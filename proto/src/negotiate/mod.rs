@@ -180,7 +180,7 @@ pub fn negotiate(
 ) -> Result<Agreement, NegotiateError> {
     let minor = agree_minor(offer)?;
     let mut reasons = Reasons::default();
-    if minor != offer.minor || minor != abi::KERNEL_MINOR_VERSION {
+    if offer.minor != abi::KERNEL_MINOR_VERSION {
         let (kernel, ours) = (offer.minor, abi::KERNEL_MINOR_VERSION);
         reasons.push(Reason::Minor { kernel, ours });
     }

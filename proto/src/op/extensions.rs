@@ -113,12 +113,11 @@ fn take_padded<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], Expected> 
 }
 
 fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Expected> {
-    let header_len = 8;
-    let (header, _) =
-        abi::ExtHeader::read_from_prefix(rest).map_err(|_| at_least(header_len, rest))?;
-    // A size below the header's own would stand still, so the body must be there.
-    let whole = take_padded(rest, u64::from(header.size).max(1))?;
-    let (_, body) = abi::ExtHeader::read_from_prefix(whole).map_err(|_| at_least(8, whole))?;
+    let header_len = size_of::<abi::ExtHeader>();
+    let (header, _) = abi::ExtHeader::read_from_prefix(rest).map_err(|_| at_least(8, rest))?;
+    let whole = take_padded(rest, u64::from(header.size))?;
+    // A size below the header's own would never get on.
+    let body = whole.get(header_len..).ok_or(at_least(8, whole))?;
     Ok(Record { kind: header.kind, body })
 }
 

@@ -25,9 +25,10 @@ pub(crate) struct Values {
 impl Values {
     /// Values of which no two bytes of a field are alike.
     pub(crate) fn fixed() -> Self {
-        let q = [1, 2, 3, 4, 5, 6, 7, 8].map(|n: u64| n * 0x0101_0101_0101_0101 ^ 0x8070_6050_4030);
+        let q =
+            [1, 2, 3, 4, 5, 6, 7, 8].map(|n: u64| (n * 0x0101_0101_0101_0101) ^ 0x8070_6050_4030);
         let d = [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
-            .map(|n: u32| n * 0x0101_0101 ^ 0x0030_2010);
+            .map(|n: u32| (n * 0x0101_0101) ^ 0x0030_2010);
         Self {
             q,
             d,
@@ -86,8 +87,9 @@ pub(crate) fn message(opcode: Opcode, v: &Values) -> Raw {
     let lk = || raw(48).at8(0, q0).at8(8, q1).at8(16, q2).at8(24, q3).at4(32, d0).at4(36, d1);
     let read_like =
         || raw(40).at8(0, q0).at8(8, q1).at4(16, d0).at4(20, d1).at8(24, q2).at4(32, d2);
-    let copy =
-        || raw(56).at8(0, q0).at8(8, q1).at8(16, q2).at8(24, q3).at8(32, q4).at8(40, q5).at8(48, q6);
+    let copy = || {
+        raw(56).at8(0, q0).at8(8, q1).at8(16, q2).at8(24, q3).at8(32, q4).at8(40, q5).at8(48, q6)
+    };
     match opcode {
         Opcode::Lookup | Opcode::Unlink | Opcode::RmDir | Opcode::RemoveXattr => {
             raw(0).string(&v.name)
@@ -130,9 +132,7 @@ pub(crate) fn message(opcode: Opcode, v: &Values) -> Raw {
         Opcode::ListXattr => raw(8).at4(0, d0),
         Opcode::Flush => raw(24).at8(0, q0).at8(16, q1),
         // INIT_EXT, so that the second word counts.
-        Opcode::Init => {
-            raw(64).at4(0, d0).at4(4, d1).at4(8, d2).at4(12, d3 | 1 << 30).at4(16, d4)
-        }
+        Opcode::Init => raw(64).at4(0, d0).at4(4, d1).at4(8, d2).at4(12, d3 | 1 << 30).at4(16, d4),
         Opcode::GetLk | Opcode::SetLk | Opcode::SetLkW => lk().at4(40, d2),
         Opcode::Access => raw(8).at4(0, d0),
         Opcode::Create | Opcode::TmpFile => {
@@ -276,9 +276,7 @@ pub(crate) fn operation<'a>(
             major: d0,
             minor: d1,
             max_readahead: d2,
-            flags: InitFlags::from_bits_retain(
-                u64::from(d4) << 32 | u64::from(d3) | 0x4000_0000,
-            ),
+            flags: InitFlags::from_bits_retain(u64::from(d4) << 32 | u64::from(d3) | 0x4000_0000),
         }),
         Opcode::GetLk => O::GetLk(op::GetLk {
             fh,
@@ -326,20 +324,15 @@ pub(crate) fn operation<'a>(
             out_size: d2,
             data,
         }),
-        Opcode::Poll => O::Poll(op::Poll {
-            fh,
-            kh: q1,
-            flags: PollFlags::from_bits_retain(d0),
-            events: d1,
-        }),
+        Opcode::Poll => {
+            O::Poll(op::Poll { fh, kh: q1, flags: PollFlags::from_bits_retain(d0), events: d1 })
+        }
         Opcode::NotifyReply => {
             let size = u32::try_from(data.len()).unwrap();
             O::NotifyReply(op::NotifyReply { offset: q0, size, data })
         }
         Opcode::BatchForget => O::BatchForget(op::BatchForget { items: forgets }),
-        Opcode::FAllocate => {
-            O::FAllocate(op::FAllocate { fh, offset: q1, length: q2, mode: d0 })
-        }
+        Opcode::FAllocate => O::FAllocate(op::FAllocate { fh, offset: q1, length: q2, mode: d0 }),
         Opcode::LSeek => O::LSeek(op::LSeek { fh, offset: q1, whence: d0 }),
         Opcode::CopyFileRange | Opcode::CopyFileRange64 => {
             let copy = op::CopyFileRange {

@@ -3,6 +3,8 @@
 //! `raw` builds messages by offsets written down by hand; `cases` pairs such a message with the
 //! operation it should give, for every opcode; the other two files hold the promises.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod cases;
 mod extensions;
 mod malformed;

@@ -1,0 +1,112 @@
+//! Changing attributes: mode, owner, size, times, and extended attributes with a meaning.
+//!
+//! Never known here: messages beyond the operations. Neighbours: `node`, `acl`, `filesystem`.
+
+use fusewire::proto::flags::SetXattrFlags;
+use fusewire::proto::op::{SetAttr, SetTime, SetXattr};
+use fusewire::proto::{Attr, Errno, NodeId, Result, Timestamp};
+
+use crate::acl::{self, Acl};
+use crate::clock::now;
+use crate::node::{Node, S_ISGID, State};
+use crate::tree::Memory;
+
+/// Applies what is given; returns all attributes as they are then.
+///
+/// With write-back the kernel sends the times that it keeps, and they are taken as they are.
+pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<Attr> {
+    let now = now();
+    let mut state = node.state.write();
+    if let Some(size) = op.size {
+        state.file_mut()?.truncate(size)?;
+        state.mtime = now;
+    }
+    if let Some(uid) = op.uid {
+        state.uid = uid;
+    }
+    if let Some(gid) = op.gid {
+        state.gid = gid;
+    }
+    if op.kill_suidgid {
+        state.kill_privileges();
+    }
+    if let Some(mode) = op.mode {
+        state.set_mode(mode)?;
+    }
+    let at = |time: SetTime| match time {
+        SetTime::Now => now,
+        SetTime::At(time) => time,
+    };
+    if let Some(atime) = op.atime {
+        state.atime = at(atime);
+    }
+    if let Some(mtime) = op.mtime {
+        state.mtime = at(mtime);
+    }
+    state.ctime = op.ctime.unwrap_or(now);
+    Ok(node.attr(&state))
+}
+
+impl Memory {
+    /// Sets an extended attribute; the two access control lists change the mode with them.
+    pub(crate) fn set_xattr(&self, id: NodeId, op: &SetXattr<'_>) -> Result<()> {
+        let node = self.table.get(id)?;
+        let mut state = node.state.write();
+        if op.name == acl::ACCESS {
+            set_access_list(&mut state, op)?;
+        } else if op.name == acl::DEFAULT {
+            let list = Acl::parse(op.value)?;
+            if list.is_some() && !node.is_directory() {
+                return Err(Errno::EACCES);
+            }
+            replace_list(&mut state, acl::DEFAULT, list.as_ref())?;
+        } else {
+            state.xattrs.set(op.name, op.value, op.flags)?;
+        }
+        state.ctime = now();
+        Ok(())
+    }
+
+    /// Removes an extended attribute. A list that is not there is as good as removed.
+    pub(crate) fn remove_xattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
+        let node = self.table.get(id)?;
+        let mut state = node.state.write();
+        match state.xattrs.remove(name) {
+            Err(Errno::ENODATA) if name == acl::ACCESS || name == acl::DEFAULT => return Ok(()),
+            other => other?,
+        }
+        state.ctime = now();
+        Ok(())
+    }
+
+    /// Moves the access time, if a read at this moment does (see [`State::access_is_old`]).
+    pub(crate) fn accessed(&self, id: NodeId) -> Result<()> {
+        let node = self.table.get(id)?;
+        let now: Timestamp = now();
+        if node.state.read().access_is_old(now) {
+            node.state.write().atime = now;
+        }
+        Ok(())
+    }
+}
+
+fn set_access_list(state: &mut State, op: &SetXattr<'_>) -> Result<()> {
+    let list = Acl::parse(op.value)?;
+    if let Some(list) = &list {
+        state.mode = state.mode & !0o777 | list.mode();
+    }
+    if op.setxattr_flags.contains(SetXattrFlags::ACL_KILL_SGID) {
+        state.mode &= !S_ISGID;
+    }
+    replace_list(state, acl::ACCESS, list.filter(|list| !list.is_plain()).as_ref())
+}
+
+fn replace_list(state: &mut State, name: &[u8], list: Option<&Acl>) -> Result<()> {
+    match list {
+        Some(list) => state.xattrs.set(name, &list.bytes(), 0),
+        None => match state.xattrs.remove(name) {
+            Err(Errno::ENODATA) => Ok(()),
+            other => other,
+        },
+    }
+}

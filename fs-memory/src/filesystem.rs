@@ -1,0 +1,366 @@
+//! The filesystem as the engine serves it: operations to the tree, and back to answers.
+//!
+//! Everything that happens to the files goes through this kernel, so entries and attributes may be
+//! cached for ever: the kernel itself drops those that an operation changes.
+//!
+//! FLUSH, FSYNC, FSYNCDIR and ACCESS keep their defaults: memory has nothing to make last, and
+//! with ENOSYS the kernel stops asking (after writing its dirty pages, which is what counts).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusewire::proto::flags::{FOpenFlags, InitFlags, StatxMask};
+use fusewire::proto::op::{
+    CopyFileRange, Create, FAllocate, GetAttr, GetXattr, LSeek, Link, ListXattr, Lookup, MkDir,
+    MkNod, Open, OpenDir, Read, ReadDir, ReadDirPlus, ReadLink, Release, ReleaseDir, RemoveXattr,
+    Rename, RmDir, SetAttr, SetXattr, StatFs, Statx, Symlink, TmpFile, Unlink, Write,
+};
+use fusewire::proto::reply::Statx as StatxValues;
+use fusewire::proto::{
+    Attributes, Entry, Errno, Fh, FsStats, Generation, LookupCount, NodeId, Opened, Result,
+    StatxAttributes,
+};
+use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
+
+use crate::attributes::set_attributes;
+use crate::data::Data;
+use crate::directory::Directory;
+use crate::limits::Limits;
+use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, State};
+use crate::rename::Place;
+use crate::tree::{Maker, Memory, NAME_MAX, symlink_body};
+
+/// How long the kernel may keep what it is told: for ever.
+const VALID: Duration = Duration::from_secs(u32::MAX as u64);
+/// The same for attributes of files with data: while one is open the kernel does not know how many
+/// blocks its pages have taken here (`fs/fuse/file.c, fuse_flush` asks again at close only).
+const FILE_VALID: Duration = Duration::from_secs(1);
+const BLOCK: u32 = 4096;
+const KIND_DIRECTORY: u32 = S_IFDIR >> 12;
+
+/// One shard's hold of a [`Memory`].
+#[derive(Clone, Debug)]
+pub struct MemoryFs {
+    memory: Arc<Memory>,
+}
+
+impl MemoryFs {
+    /// Serves `memory`, which other shards may serve too.
+    #[must_use]
+    pub fn new(memory: Arc<Memory>) -> Self {
+        Self { memory }
+    }
+
+    fn maker(cx: &Context<'_>, mode: u32, umask: u32) -> Maker {
+        Maker { mode, umask, uid: cx.uid(), gid: cx.gid(), rdev: 0 }
+    }
+
+    fn create(&self, cx: &Context<'_>, op: &Create<'_>) -> Result<Arc<Node>> {
+        let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
+        match self.memory.make(cx.node(), op.name.as_bytes(), maker, &file_body) {
+            // Another was first: an open, unless the caller insists on making it.
+            Err(Errno::EEXIST) if op.flags & O_EXCL == 0 => {
+                let node = self.memory.lookup(cx.node(), op.name.as_bytes())?;
+                if node.kind != S_IFREG {
+                    self.memory.forget(node.id, LookupCount(1));
+                    return Err(Errno::EEXIST);
+                }
+                if op.flags & O_TRUNC != 0 {
+                    node.state.write().file_mut()?.truncate(0)?;
+                }
+                Ok(node)
+            }
+            other => other,
+        }
+    }
+}
+
+const O_EXCL: u32 = 0o200;
+const O_TRUNC: u32 = 0o1000;
+
+/// Whether the kernel gathers dirty pages, and owns sizes and times.
+fn has_writeback(cx: &Context<'_>) -> bool {
+    cx.agreement().flags.contains(InitFlags::WRITEBACK_CACHE)
+}
+
+fn file_body(limits: &Arc<Limits>, _: NodeId) -> Result<Body> {
+    Ok(Body::File(Data::new(limits)))
+}
+
+fn entry_of(node: &Node, state: &State) -> Entry {
+    Entry {
+        nodeid: node.id,
+        generation: Generation(0),
+        entry_valid: VALID,
+        attr_valid: attr_valid(node),
+        attr: node.attr(state),
+    }
+}
+
+fn attr_valid(node: &Node) -> Duration {
+    if node.kind == S_IFREG { FILE_VALID } else { VALID }
+}
+
+fn entry(node: &Node) -> Entry {
+    entry_of(node, &node.state.read())
+}
+
+fn opened(node: NodeId) -> Opened {
+    Opened { fh: Fh(node.0), flags: FOpenFlags::KEEP_CACHE, ..Opened::default() }
+}
+
+impl Filesystem for MemoryFs {
+    const WISHES: InitFlags = InitFlags::WRITEBACK_CACHE
+        .union(InitFlags::DO_READDIRPLUS)
+        .union(InitFlags::READDIRPLUS_AUTO)
+        .union(InitFlags::POSIX_ACL)
+        .union(InitFlags::DONT_MASK)
+        .union(InitFlags::HANDLE_KILLPRIV_V2)
+        .union(InitFlags::CACHE_SYMLINKS)
+        .union(InitFlags::EXPORT_SUPPORT)
+        .union(InitFlags::ALLOW_IDMAP);
+
+    async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {
+        self.memory.lookup(cx.node(), op.name.as_bytes()).map(|node| entry(&node))
+    }
+
+    fn forget(&self, node: NodeId, lookups: LookupCount) {
+        self.memory.forget(node, lookups);
+    }
+
+    async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
+        let node = self.memory.table.get(cx.node())?;
+        let attr = node.attr(&node.state.read());
+        Ok(Attributes { valid: attr_valid(&node), attr })
+    }
+
+    async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
+        let node = self.memory.table.get(cx.node())?;
+        let attr = set_attributes(&node, &op)?;
+        Ok(Attributes { valid: attr_valid(&node), attr })
+    }
+
+    async fn readlink(&self, cx: &Context<'_>, _: ReadLink, out: &mut ReadBuf<'_>) -> Result<()> {
+        let node = self.memory.table.get(cx.node())?;
+        match &node.state.read().body {
+            Body::Symlink(target, _) => out.append(target),
+            _ => return Err(Errno::EINVAL),
+        };
+        self.memory.accessed(cx.node())
+    }
+
+    async fn symlink(&self, cx: &Context<'_>, op: Symlink<'_>) -> Result<Entry> {
+        let maker = Self::maker(cx, S_IFLNK | 0o777, 0);
+        let body = |limits: &Arc<Limits>, _| symlink_body(op.target, limits);
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+    }
+
+    async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
+        let maker = Maker { rdev: op.rdev, ..Self::maker(cx, op.mode, op.umask) };
+        let body = |limits: &Arc<Limits>, id| match op.mode & S_IFMT {
+            S_IFREG => file_body(limits, id),
+            S_IFDIR | S_IFLNK => Err(Errno::EINVAL),
+            _ => Ok(Body::Special),
+        };
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+    }
+
+    async fn mkdir(&self, cx: &Context<'_>, op: MkDir<'_>) -> Result<Entry> {
+        let maker = Self::maker(cx, S_IFDIR | op.mode & !S_IFMT, op.umask);
+        let body = |_: &Arc<Limits>, _| Ok(Body::Directory(Directory::new(cx.node())));
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+    }
+
+    async fn unlink(&self, cx: &Context<'_>, op: Unlink<'_>) -> Result<()> {
+        self.memory.remove(cx.node(), op.name.as_bytes(), false)
+    }
+
+    async fn rmdir(&self, cx: &Context<'_>, op: RmDir<'_>) -> Result<()> {
+        self.memory.remove(cx.node(), op.name.as_bytes(), true)
+    }
+
+    async fn rename(&self, cx: &Context<'_>, op: Rename<'_>) -> Result<()> {
+        let from = Place { parent: cx.node(), name: op.old_name.as_bytes() };
+        let to = Place { parent: op.new_parent, name: op.new_name.as_bytes() };
+        self.memory.rename(from, to, op.flags)
+    }
+
+    async fn link(&self, cx: &Context<'_>, op: Link<'_>) -> Result<Entry> {
+        self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| entry(&node))
+    }
+
+    async fn open(&self, cx: &Context<'_>, _: Open) -> Result<Opened> {
+        self.memory.table.get(cx.node())?.state.read().file()?;
+        Ok(opened(cx.node()))
+    }
+
+    async fn read(&self, cx: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
+        self.memory.read(cx.node(), &op, out)
+    }
+
+    async fn write(&self, cx: &Context<'_>, op: Write<'_>) -> Result<u32> {
+        self.memory.write(cx.node(), &op, has_writeback(cx))
+    }
+
+    async fn statfs(&self, _: &Context<'_>, _: StatFs) -> Result<FsStats> {
+        let (bytes, bytes_used) = self.memory.limits.bytes();
+        let (inodes, inodes_used) = self.memory.limits.inodes();
+        let free = (bytes - bytes_used.min(bytes)) / u64::from(BLOCK);
+        Ok(FsStats {
+            blocks: bytes / u64::from(BLOCK),
+            bfree: free,
+            bavail: free,
+            files: inodes,
+            ffree: inodes - inodes_used.min(inodes),
+            bsize: BLOCK,
+            namelen: NAME_MAX as u32,
+            frsize: BLOCK,
+        })
+    }
+
+    async fn release(&self, _: &Context<'_>, _: Release) -> Result<()> {
+        Ok(())
+    }
+
+    async fn setxattr(&self, cx: &Context<'_>, op: SetXattr<'_>) -> Result<()> {
+        self.memory.set_xattr(cx.node(), &op)
+    }
+
+    async fn getxattr(
+        &self,
+        cx: &Context<'_>,
+        op: GetXattr<'_>,
+        out: &mut XattrBuf<'_>,
+    ) -> Result<()> {
+        let node = self.memory.table.get(cx.node())?;
+        out.append(node.state.read().xattrs.get(op.name)?);
+        Ok(())
+    }
+
+    async fn listxattr(
+        &self,
+        cx: &Context<'_>,
+        _: ListXattr,
+        out: &mut XattrBuf<'_>,
+    ) -> Result<()> {
+        let node = self.memory.table.get(cx.node())?;
+        for name in node.state.read().xattrs.names() {
+            out.append(name);
+            out.append(&[0]);
+        }
+        Ok(())
+    }
+
+    async fn removexattr(&self, cx: &Context<'_>, op: RemoveXattr<'_>) -> Result<()> {
+        self.memory.remove_xattr(cx.node(), op.name)
+    }
+
+    async fn opendir(&self, cx: &Context<'_>, _: OpenDir) -> Result<Opened> {
+        self.memory.table.get(cx.node())?.state.read().directory()?;
+        Ok(opened(cx.node()))
+    }
+
+    async fn readdir(&self, cx: &Context<'_>, op: ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
+        let node = self.memory.table.get(cx.node())?;
+        let state = node.state.read();
+        let directory = state.directory()?;
+        let dots = [(1, node.id, b".".as_slice()), (2, directory.parent, b"..")];
+        for (cookie, id, name) in dots.into_iter().skip_while(|(cookie, ..)| *cookie <= op.offset) {
+            if !out.add(id.0, cookie, KIND_DIRECTORY, name) {
+                return Ok(());
+            }
+        }
+        for (cookie, name, target) in directory.after(op.offset) {
+            if !out.add(target.node.0, cookie, target.kind, name) {
+                break;
+            }
+        }
+        drop(state);
+        self.memory.accessed(cx.node())
+    }
+
+    async fn readdirplus(
+        &self,
+        cx: &Context<'_>,
+        op: ReadDirPlus,
+        out: &mut DirPlusBuf<'_>,
+    ) -> Result<()> {
+        let node = self.memory.table.get(cx.node())?;
+        let state = node.state.read();
+        let directory = state.directory()?;
+        let dots = [(1, node.id, b".".as_slice()), (2, directory.parent, b"..")];
+        for (cookie, id, name) in dots.into_iter().skip_while(|(cookie, ..)| *cookie <= op.offset) {
+            if !out.add(None, id.0, cookie, KIND_DIRECTORY, name) {
+                return Ok(());
+            }
+        }
+        for (cookie, name, target) in directory.after(op.offset) {
+            let child = self.memory.table.get(target.node)?;
+            if !out.add(Some(&entry(&child)), child.id.0, cookie, target.kind, name) {
+                break;
+            }
+            // Under the directory's lock, as in a lookup.
+            child.give_lookup();
+        }
+        drop(state);
+        self.memory.accessed(cx.node())
+    }
+
+    async fn releasedir(&self, _: &Context<'_>, _: ReleaseDir) -> Result<()> {
+        Ok(())
+    }
+
+    async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
+        let node = Self::create(self, cx, &op)?;
+        Ok((entry(&node), opened(node.id)))
+    }
+
+    async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
+        let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
+        let node = self.memory.make_nameless(cx.node(), maker, &file_body)?;
+        Ok((entry(&node), opened(node.id)))
+    }
+
+    async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {
+        self.memory.allocate(cx.node(), &op)
+    }
+
+    /// With write-back the kernel asks before it has written its dirty pages, and its size is the
+    /// true one: only its own answer (everything is data) hides nothing. ENOSYS makes it give that
+    /// one, for good; what it costs is that sparse files are copied whole.
+    async fn lseek(&self, cx: &Context<'_>, op: LSeek) -> Result<u64> {
+        if has_writeback(cx) {
+            return Err(Errno::ENOSYS);
+        }
+        self.memory.seek(cx.node(), &op)
+    }
+
+    async fn copy_file_range(&self, cx: &Context<'_>, op: CopyFileRange) -> Result<u64> {
+        self.memory.copy(cx.node(), &op)
+    }
+
+    async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {
+        let node = self.memory.table.get(cx.node())?;
+        let attr = node.attr(&node.state.read());
+        let statx = StatxValues {
+            mask: (StatxMask::BASIC_STATS | StatxMask::BTIME).bits(),
+            blksize: attr.blksize,
+            nlink: attr.nlink,
+            uid: attr.uid,
+            gid: attr.gid,
+            mode: u16::try_from(attr.mode).unwrap_or(0),
+            ino: attr.ino,
+            size: attr.size,
+            blocks: attr.blocks,
+            atime: attr.atime,
+            btime: node.btime,
+            ctime: attr.ctime,
+            mtime: attr.mtime,
+            // The kernel's form of attr.rdev: include/linux/kdev_t.h, new_decode_dev.
+            rdev_major: attr.rdev >> 8 & 0xfff,
+            rdev_minor: attr.rdev & 0xff | attr.rdev >> 12 & 0xfff00,
+            ..StatxValues::default()
+        };
+        Ok(StatxAttributes { valid: attr_valid(&node), statx, ..StatxAttributes::default() })
+    }
+}

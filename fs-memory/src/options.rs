@@ -1,0 +1,22 @@
+//! What a filesystem is made with.
+
+/// Limits and the root directory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most bytes of file data, attribute values and link targets.
+    pub size: u64,
+    /// Most files of any type.
+    pub inodes: u64,
+    /// Permission bits of the root directory.
+    pub mode: u32,
+    /// Owner of the root directory.
+    pub uid: u32,
+    /// Group of the root directory.
+    pub gid: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { size: 1 << 30, inodes: 1 << 20, mode: 0o755, uid: 0, gid: 0 }
+    }
+}
