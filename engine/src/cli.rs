@@ -186,9 +186,10 @@ fn serve<F: Filesystem>(
         })?;
     }
     let session = Session::mount(config, make)?;
-    let (transport, why) = session.transport();
-    tracing::info!("transport {}: {why}", transport.name());
     let about = About::of(&session);
+    if args.log != LogLevel::Off {
+        let _ = writeln!(io::stderr(), "transport {}: {}", about.transport, about.why);
+    }
     let _ = writeln!(io::stdout(), "{}", about.line());
     let mut interrupted = false;
     let stats = session.run_with(|session, event| match event {

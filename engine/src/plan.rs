@@ -4,6 +4,7 @@
 //! calls; `session` looks around and carries the plan out.
 
 use fusewire_proto::flags::InitFlags;
+use fusewire_proto::negotiate::URING_PAYLOAD_MIN;
 
 use crate::config::{Config, KIB, TransportChoice};
 use crate::error::{Error, Result};
@@ -17,8 +18,8 @@ const DEPTH_MAX: usize = 1024;
 const SHARDS_MAX: usize = 16;
 /// Slots of the classic lane beside FUSE-over-io_uring.
 const LANE_SLOTS: usize = 2;
-/// A payload must hold any attribute value or name list, and a page of names in front.
-const PAYLOAD_MIN: u64 = 68 * KIB;
+/// A payload must hold any attribute value and name, on either transport.
+const PAYLOAD_MIN: u64 = URING_PAYLOAD_MIN as u64;
 /// The smallest `max_write` that the kernel takes.
 const MAX_WRITE_MIN: u64 = 4 * KIB;
 
@@ -70,7 +71,8 @@ pub(crate) struct Plan {
 /// Makes the plan, given the flags that the kernel offers.
 pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> Result<Plan> {
     let max_write = max_write(config, around)?;
-    let payload_len = max_write.max(PAYLOAD_MIN) + around.page_size;
+    let payload_len =
+        max_write.max(PAYLOAD_MIN).next_multiple_of(around.page_size) + around.page_size;
     let slot_len = payload_len + around.page_size;
     let slots = usize::try_from(config.memory_budget / slot_len).unwrap_or(usize::MAX);
     let shards = config.shards.unwrap_or_else(|| around.online_cpus.clamp(1, SHARDS_MAX));
@@ -137,6 +139,12 @@ fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {
 fn unavailable(around: &Surroundings, offer: InitFlags) -> Option<String> {
     if let Some(why) = &around.no_ring {
         return Some(format!("io_uring is refused here ({why})"));
+    }
+    let room = u64::from(around.max_pages_limit) * around.page_size;
+    if room < PAYLOAD_MIN {
+        return Some(format!(
+            "fs.fuse.max_pages_limit leaves {room} bytes for an entry, {PAYLOAD_MIN} are the least"
+        ));
     }
     (!offer.contains(InitFlags::OVER_IO_URING)).then(|| {
         "the kernel does not offer it (before Linux 6.14, or the parameter enable_uring is N)"

@@ -125,7 +125,7 @@ where
 
     fn turn(&mut self) -> io::Result<()> {
         self.transport.arm(&mut self.ring, &self.arena)?;
-        let wait = if self.ready.is_empty() { self.transport.leaving() + 1 } else { 0 };
+        let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
         self.ring.turn(wait)?;
         self.local.stats.enters.raise_to(self.ring.enters());
         let mut taken = std::mem::take(&mut self.taken);

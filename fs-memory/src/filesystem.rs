@@ -244,7 +244,14 @@ impl Filesystem for MemoryFs {
         out: &mut XattrBuf<'_>,
     ) -> Result<()> {
         let node = self.memory.table.get(cx.node())?;
-        for name in node.state.read().xattrs.names() {
+        // As for other filesystems, names in `trusted.` show to the privileged only; the kernel
+        // does not leave them out by itself (fs/xattr.c, vfs_listxattr).
+        let privileged = cx.uid() == 0;
+        let state = node.state.read();
+        for name in state.xattrs.names() {
+            if !privileged && name.starts_with(b"trusted.") {
+                continue;
+            }
             out.append(name);
             out.append(&[0]);
         }

@@ -58,8 +58,8 @@ impl Memory {
     /// An empty filesystem.
     #[must_use]
     pub fn new(options: &Options) -> Arc<Self> {
-        // The root is not counted: a limit of n inodes is n files.
-        let limits = Limits::new(options.size, options.inodes.saturating_add(1));
+        // The root counts, as on tmpfs.
+        let limits = Limits::new(options.size, options.inodes.max(1));
         let seed = Seed {
             mode: S_IFDIR | options.mode,
             uid: options.uid,

@@ -23,7 +23,7 @@ use fusewire_proto::frame;
 use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, Opcode, Unique};
 
-use super::{Arrival, Committed, End, Kind, Transport};
+use super::{Arrival, Committed, End, Kind, Pending, Transport};
 use crate::sys::arena::{Arena, FRAME_LEAD, Held, REPLY_HEADER_LEN, Span};
 use crate::sys::device;
 use crate::sys::ring::Ring;
@@ -190,7 +190,7 @@ impl Transport for DeviceTransport {
         true
     }
 
-    fn leaving(&self) -> usize {
-        self.leaving
+    fn pending(&self) -> Pending {
+        Pending { leaving: self.leaving, armed: self.armed > 0 }
     }
 }

@@ -95,6 +95,23 @@ pub(crate) struct Committed {
     pub(crate) answered: bool,
 }
 
+/// What is under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pending {
+    /// Answers whose completions come by themselves, at once.
+    pub(crate) leaving: usize,
+    /// Whether slots are lent to be filled with requests.
+    pub(crate) armed: bool,
+}
+
+impl Pending {
+    /// Completions to wait for: one beyond the answers that leave, if there can be one. Where all
+    /// slots are leaving, only their own completions make room for another request.
+    pub(crate) fn wait(self) -> usize {
+        (self.leaving + usize::from(self.armed)).max(1)
+    }
+}
+
 /// See the module's contract.
 pub(crate) trait Transport {
     /// Lends idle slots, as many as make sense now.
@@ -116,6 +133,6 @@ pub(crate) trait Transport {
     /// Whether answers of the slot are sent from where their parts lie.
     fn shares(&self, slot: usize) -> bool;
 
-    /// Completions that come by themselves, at once: a turn waits for one more than these.
-    fn leaving(&self) -> usize;
+    /// What a turn may wait for.
+    fn pending(&self) -> Pending;
 }

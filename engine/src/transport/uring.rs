@@ -22,7 +22,7 @@ use fusewire_proto::frame;
 use fusewire_proto::negotiate::Agreement;
 
 use super::device::DeviceTransport;
-use super::{Arrival, Committed, End, Kind, Transport};
+use super::{Arrival, Committed, End, Kind, Pending, Transport};
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::{EntryCommand, Ring};
 
@@ -48,6 +48,8 @@ pub(crate) struct UringTransport {
     first: usize,
     entries: Vec<Entry>,
     lane: Option<DeviceTransport>,
+    /// Entries that the kernel has.
+    lent: usize,
 }
 
 impl UringTransport {
@@ -65,7 +67,7 @@ impl UringTransport {
             .flat_map(|queue| std::iter::repeat_n(*queue, depth))
             .map(|queue| Entry { queue, commit_id: 0, fresh: true })
             .collect();
-        Self { fd, agreement: *agreement, first, entries, lane }
+        Self { fd, agreement: *agreement, first, entries, lane, lent: 0 }
     }
 
     /// Lends every entry to its queue.
@@ -80,6 +82,7 @@ impl UringTransport {
         let entry = &mut self.entries[slot - self.first];
         entry.fresh = true;
         let lent = arena.hold(slot).lend_entry();
+        self.lent += 1;
         let key = Kind::Entry.key(slot);
         ring.entry(key, self.fd.as_fd(), EntryCommand::Register, entry.queue, 0, &lent)
     }
@@ -128,6 +131,7 @@ impl UringTransport {
         result: i32,
     ) -> io::Result<Arrival> {
         arena.reclaim(slot);
+        self.lent -= 1;
         match -result {
             0 => Ok(self.delivered(arena, slot)),
             libc::ENOTCONN => Ok(Arrival::Ended(End::Unmounted)),
@@ -193,6 +197,7 @@ impl Transport for UringTransport {
         frame::put_ring_entry(&mut ring_header[ENTRY], entry.commit_id, len);
         let (queue, commit_id) = (entry.queue, entry.commit_id);
         let lent = held.lend();
+        self.lent += 1;
         let key = Kind::Entry.key(slot);
         ring.entry(key, self.fd.as_fd(), EntryCommand::CommitAndFetch, queue, commit_id, &lent)?;
         Ok(true)
@@ -202,7 +207,8 @@ impl Transport for UringTransport {
         !self.is_entry(slot)
     }
 
-    fn leaving(&self) -> usize {
-        self.lane.as_ref().map_or(0, Transport::leaving)
+    fn pending(&self) -> Pending {
+        let lane = self.lane.as_ref().map(Transport::pending).unwrap_or_default();
+        Pending { leaving: lane.leaving, armed: lane.armed || self.lent > 0 }
     }
 }

@@ -24,6 +24,13 @@ const MAX_BACKGROUND_DEFAULT: u16 = 12;
 const MAX_WRITE_MIN: u32 = 4096;
 /// Pages per request without MAX_PAGES.
 const MAX_PAGES_DEFAULT: u16 = 32;
+/// Bytes that an entry of FUSE-over-io_uring must hold, whatever the longest WRITE is.
+///
+/// A SETXATTR brings a name of up to 256 and a value of up to 65536 bytes, and the kernel (6.14 to
+/// 6.18) copies them without a look at the room: it stops in a `BUG_ON` where they do not fit
+/// (fs/fuse/dev_uring.c, `fuse_uring_args_to_ring`; fs/fuse/dev.c, `fuse_copy_fill`). The room is
+/// the larger of `max_write` and `max_pages` pages, not the buffer that was registered.
+pub const URING_PAYLOAD_MIN: u32 = 72 * 1024;
 /// The coarsest granularity of timestamps: a second.
 const TIME_GRANULARITY_MAX: u32 = 1_000_000_000;
 /// Deepest stacking that the kernel allows (`FILESYSTEM_MAX_STACK_DEPTH`).
@@ -184,8 +191,9 @@ pub fn negotiate(
         let (kernel, ours) = (offer.minor, abi::KERNEL_MINOR_VERSION);
         reasons.push(Reason::Minor { kernel, ours });
     }
-    let flags = agree_flags(offer, wishes, &mut reasons);
     let page_size = limits.page_size.max(MAX_WRITE_MIN);
+    let flags = agree_flags(offer, wishes, &mut reasons);
+    let flags = agree_uring(flags, page_size, limits.max_pages_limit, &mut reasons);
     let (max_write, max_pages) =
         agree_write(flags, wishes.max_write, page_size, limits.max_pages_limit, &mut reasons);
     let (max_background, congestion_threshold) = agree_background(wishes, &mut reasons);
@@ -268,6 +276,23 @@ fn agree_flags(offer: &Offer, wishes: &Wishes, reasons: &mut Reasons) -> InitFla
     flags
 }
 
+/// Drops OVER_IO_URING where its entries could not be made large enough.
+fn agree_uring(
+    flags: InitFlags,
+    page_size: u32,
+    max_pages_limit: u16,
+    reasons: &mut Reasons,
+) -> InitFlags {
+    let pages =
+        if flags.contains(InitFlags::MAX_PAGES) { max_pages_limit } else { MAX_PAGES_DEFAULT };
+    let room = page_size.saturating_mul(u32::from(pages));
+    if flags.contains(InitFlags::OVER_IO_URING) && room < URING_PAYLOAD_MIN {
+        reasons.push(Reason::UringPayload { room, least: URING_PAYLOAD_MIN });
+        return flags & !InitFlags::OVER_IO_URING;
+    }
+    flags
+}
+
 fn agree_write(
     flags: InitFlags,
     wish: u32,
@@ -278,7 +303,9 @@ fn agree_write(
     let wanted = wish.max(MAX_WRITE_MIN);
     let (max_pages, bound) = if flags.contains(InitFlags::MAX_PAGES) {
         let limit = max_pages_limit.max(1);
-        let pages = u16::try_from(wanted.div_ceil(page_size)).unwrap_or(u16::MAX).min(limit);
+        let uring = flags.contains(InitFlags::OVER_IO_URING);
+        let held = if uring { wanted.max(URING_PAYLOAD_MIN) } else { wanted };
+        let pages = u16::try_from(held.div_ceil(page_size)).unwrap_or(u16::MAX).min(limit);
         (pages, WriteBound::MaxPagesLimit)
     } else {
         (MAX_PAGES_DEFAULT, WriteBound::WithoutMaxPages)

@@ -24,6 +24,13 @@ pub enum Reason {
     IdmapWithoutPermissions,
     /// PASSTHROUGH: the kernel does not do it together with WRITEBACK_CACHE.
     PassthroughWithWriteback,
+    /// OVER_IO_URING: the kernel's limit of pages makes its entries too small to be safe.
+    UringPayload {
+        /// Bytes that an entry could have.
+        room: u32,
+        /// Bytes that it must have.
+        least: u32,
+    },
     /// READDIRPLUS_AUTO: it chooses when to use DO_READDIRPLUS, which is not agreed.
     ReaddirplusAutoAlone,
     /// EXPLICIT_INVAL_DATA: AUTO_INVAL_DATA wins over it.
@@ -127,6 +134,11 @@ impl fmt::Display for Reason {
             Self::PassthroughWithWriteback => {
                 f.write_str("PASSTHROUGH: excluded by WRITEBACK_CACHE")
             }
+            Self::UringPayload { room, least } => write!(
+                f,
+                "OVER_IO_URING: fs.fuse.max_pages_limit leaves {room} bytes for an entry, \
+                 {least} are the least"
+            ),
             Self::ReaddirplusAutoAlone => {
                 f.write_str("READDIRPLUS_AUTO: means nothing without DO_READDIRPLUS")
             }

@@ -385,3 +385,19 @@ fn is_refusal(reason: &Reason) -> bool {
             | Reason::ExplicitInvalWithAuto
     )
 }
+
+#[test]
+fn ring_entries_hold_any_attribute_or_there_is_no_ring() {
+    let ring = InitFlags::OVER_IO_URING | InitFlags::MAX_PAGES;
+    let agreement = agree(&offer(), &wishes(ring));
+    assert!(agreement.flags.contains(InitFlags::OVER_IO_URING));
+    assert_eq!((agreement.max_write, agreement.max_pages), (4096, 18));
+    assert!(agreement.payload_max() >= 65536 + 256);
+    let small = Limits { page_size: 4096, max_pages_limit: 17 };
+    let agreement = negotiate(&offer(), &wishes(ring), &small).unwrap();
+    assert!(!agreement.flags.contains(InitFlags::OVER_IO_URING));
+    assert!(lines(&agreement)[0].contains("max_pages_limit"), "{:?}", lines(&agreement));
+    // Without MAX_PAGES the kernel takes 32 pages, which is enough.
+    let agreement = agree(&offer(), &wishes(InitFlags::OVER_IO_URING));
+    assert!(agreement.flags.contains(InitFlags::OVER_IO_URING));
+}

@@ -1,0 +1,142 @@
+//! What the daemon holds at most, what it tells about that, and what it gives back.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::io::Errno;
+
+use crate::common::{
+    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, open_rw, pattern, read_at, same_bytes,
+};
+
+cases!(
+    mounts, Plan::new().options(&["--size", "16M", "--inodes", "40"]);
+    statfs_tells_the_limits,
+    no_space_then_space_again,
+    no_inodes_then_inodes_again,
+    allocation_is_limited_before_it_is_promised,
+);
+cases!(writeback; forgotten_inodes_are_told);
+
+fn free(place: &Place) -> StatVfs {
+    statvfs(place.root()).unwrap()
+}
+
+fn free_bytes(place: &Place) -> u64 {
+    let status = free(place);
+    status.f_bavail * status.f_frsize
+}
+
+/// Waits for something that a FORGET brings about, which nobody waits for.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn statfs_tells_the_limits(place: &Place) {
+    let before = free(place);
+    assert_eq!(before.f_blocks * before.f_frsize, 16 * MIB_U64, "size");
+    assert_eq!(before.f_namemax, 255, "longest name");
+    assert_eq!(before.f_files - before.f_ffree, 1, "inodes in use: the root");
+    assert!((39..=40).contains(&before.f_ffree), "{} free inodes", before.f_ffree);
+    let free_before = free_bytes(place);
+    fs::write(place.path("f"), pattern(4 * MIB, 1)).unwrap();
+    let taken = free_before - free_bytes(place);
+    assert!((4 * MIB_U64..5 * MIB_U64).contains(&taken), "{taken} bytes taken by 4 MiB");
+    assert_eq!(free(place).f_ffree, before.f_ffree - 1, "free inodes");
+    fs::remove_file(place.path("f")).unwrap();
+    eventually("the space is given back", || free_bytes(place) == free_before);
+    assert_eq!(free(place).f_ffree, before.f_ffree, "free inodes at the end");
+}
+
+fn no_space_then_space_again(place: &Place) {
+    for round in 0..3 {
+        let path = place.path("full");
+        let file = open_rw(&path);
+        let written = (0..20).try_for_each(|number| {
+            file.write_all_at(&pattern(MIB, number), number * MIB_U64)
+                .and_then(|()| file.sync_all())
+        });
+        fails(written, Errno::NOSPC, "20 MiB into 16");
+        // An overwrite of what is there takes no space.
+        file.write_all_at(&pattern(MIB, 99), 0).unwrap();
+        file.sync_all().unwrap();
+        same_bytes(&read_at(&file, MIB, 0), &pattern(MIB, 99), "overwritten while full");
+        let other = place.path("other");
+        let small = File::options().write(true).create(true).truncate(true).open(&other).unwrap();
+        let _ = small.write_all_at(&pattern(2 * MIB, 1), 0);
+        drop(small);
+        fs::remove_file(&other).unwrap();
+        drop(file);
+        fs::remove_file(&path).unwrap();
+        eventually("space again", || free_bytes(place) >= 15 * MIB_U64);
+        fs::write(&other, pattern(8 * MIB, round)).unwrap();
+        same_bytes(&fs::read(&other).unwrap(), &pattern(8 * MIB, round), "after it was full");
+        fs::remove_file(&other).unwrap();
+    }
+}
+
+fn no_inodes_then_inodes_again(place: &Place) {
+    let create = |number: u64| {
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600).open(place.path(&format!("f{number}")))
+    };
+    let room = free(place).f_ffree;
+    let made = (0..60).take_while(|number| create(*number).is_ok()).count();
+    assert_eq!(made as u64, room, "files that were made, and free inodes before");
+    fails(create(1000), Errno::NOSPC, "one more file");
+    fails(fs::create_dir(place.path("d")), Errno::NOSPC, "one more directory");
+    fails(std::os::unix::fs::symlink("x", place.path("s")), Errno::NOSPC, "one more symlink");
+    fs::hard_link(place.path("f0"), place.path("link")).unwrap();
+    fs::rename(place.path("f1"), place.path("g1")).unwrap();
+    fs::remove_file(place.path("f2")).unwrap();
+    eventually("an inode again", || create(1000).is_ok());
+    fails(create(1001), Errno::NOSPC, "one more file after that");
+}
+
+fn allocation_is_limited_before_it_is_promised(place: &Place) {
+    let file = open_rw(&place.path("f"));
+    let allocated = fallocate(&file, FallocateFlags::empty(), 0, 64 * MIB_U64);
+    fails(allocated, Errno::NOSPC, "64 MiB of 16");
+    assert_eq!(file.metadata().unwrap().len(), 0, "size after a refusal");
+    assert!(free_bytes(place) >= 15 * MIB_U64, "a refusal took space");
+    fallocate(&file, FallocateFlags::empty(), 0, 10 * MIB_U64).unwrap();
+    // What is promised is there when it is wanted, whatever others take.
+    let other = open_rw(&place.path("g"));
+    let filled = (0..16).try_for_each(|number| {
+        other.write_all_at(&[1; MIB], number * MIB_U64).and_then(|()| other.sync_all())
+    });
+    fails(filled, Errno::NOSPC, "16 MiB beside 10 of 16");
+    file.write_all_at(&pattern(10 * MIB, 3), 0).unwrap();
+    file.sync_all().unwrap();
+    same_bytes(&read_at(&file, 11 * MIB, 0), &pattern(10 * MIB, 3), "the allocated file");
+    file.set_len(64 * MIB_U64).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 64 * MIB_U64, "a hole takes no space");
+}
+
+/// FORGETs come beside the ring; a daemon that does not read them there never gets any.
+fn forgotten_inodes_are_told(place: &Place) {
+    let forgets = |place: &Place| {
+        let stats = place.stats();
+        stats.requests("FORGET") + stats.requests("BATCH_FORGET")
+    };
+    for number in 0..500 {
+        fs::write(place.path(&format!("f{number}")), b"content").unwrap();
+    }
+    let before = forgets(place);
+    forget_inodes();
+    eventually("FORGETs after names were dropped", || forgets(place) > before);
+    for number in 0..500 {
+        assert_eq!(fs::read(place.path(&format!("f{number}"))).unwrap(), b"content");
+    }
+    let before = forgets(place);
+    for number in 0..500 {
+        fs::remove_file(place.path(&format!("f{number}"))).unwrap();
+    }
+    eventually("FORGETs after files were removed", || forgets(place) > before);
+}

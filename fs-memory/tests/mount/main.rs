@@ -1,0 +1,36 @@
+//! `fusewire-memory` on real mounts: the write-back promises, a daemon's life, ordinary POSIX.
+//!
+//! Each body runs on tmpfs first where tmpfs can keep the promise, then on both transports with
+//! write-back on and, where it makes sense, off. A body is a process of its own with a time
+//! limit; one that hangs ends by an abort of its own mount. Without `/dev/fuse` and root the
+//! tests on mounts are skipped and say so; `FUSEWIRE_REQUIRE_MOUNT=1` makes that a failure.
+//!
+//! `--nocapture` shows the figures that were measured.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+mod promise_01_connection_bit;
+mod promise_02_multi_page_writes;
+mod promise_03_kernel_owns_size;
+mod promise_04_kernel_owns_times;
+mod promise_05_partial_pages;
+mod promise_06_short_reads_and_holes;
+mod promise_07_close_and_fsync_wait;
+mod promise_08_direct_beside_cached;
+mod promise_09_holes_truncate_copy_against_dirty;
+mod promise_10_bounded_dirty;
+mod promise_11_fsx;
+mod promise_12_writeback_is_faster;
+mod promise_13_nothing_hides_dirty_data;
+mod promise_14_late_write;
+
+mod attributes;
+mod filesystem;
+mod stress;
+
+mod clients;
+mod lifecycle;
+mod limits;
+mod starting;
