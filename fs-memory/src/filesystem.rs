@@ -23,6 +23,7 @@ use fusewire::proto::{
 use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
 
 use crate::attributes::set_attributes;
+use crate::caller::is_privileged;
 use crate::data::Data;
 use crate::directory::Directory;
 use crate::limits::Limits;
@@ -246,12 +247,10 @@ impl Filesystem for MemoryFs {
         let node = self.memory.table.get(cx.node())?;
         // As for other filesystems, names in `trusted.` show to the privileged only; the kernel
         // does not leave them out by itself (fs/xattr.c, vfs_listxattr).
-        let privileged = cx.uid() == 0;
         let state = node.state.read();
-        for name in state.xattrs.names() {
-            if !privileged && name.starts_with(b"trusted.") {
-                continue;
-            }
+        let is_trusted = |name: &&[u8]| name.starts_with(b"trusted.");
+        let hides = state.xattrs.names().any(|name| is_trusted(&name)) && !is_privileged(cx);
+        for name in state.xattrs.names().filter(|name| !(hides && is_trusted(name))) {
             out.append(name);
             out.append(&[0]);
         }

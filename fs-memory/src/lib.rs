@@ -4,13 +4,14 @@
 //!   filesystem   operations to answers
 //!     tree rename file attributes    what they do
 //!       node directory data xattr acl    what there is
-//!         limits clock options
+//!         limits clock caller options
 //! ```
 //! Shared by all shards: each node has a lock of its own, and the table of nodes is cut into
 //! shards. The order of locks stands in `tree`.
 
 mod acl;
 mod attributes;
+mod caller;
 mod clock;
 mod data;
 mod directory;

@@ -48,6 +48,7 @@ fn others_write_while_the_daemon_is_stopped(place: &Place) {
         while let Ok(len) = progress.recv_timeout(Duration::from_secs(1)) {
             dirtied += len;
         }
+        place.figure(&format!("{} MiB dirty while the daemon answers nothing", dirtied / MIB));
         write_elsewhere(place);
         drop(stopped);
         for len in progress {

@@ -86,12 +86,14 @@ pub(crate) fn run(module: &str, function: &str, plan: Plan, kind: Kind, body: fn
     }
     let (_, module) = module.split_once("::").expect("a module below the root");
     let test = format!("{module}::{function}");
-    let Some(setup) = kind.setup() else {
-        return on_tmpfs(&test, plan, body_directory());
-    };
-    if let Some(why) = why_not(setup.transport) {
+    let setup = kind.setup();
+    let why = setup.as_ref().map_or_else(system::why_no_test, |setup| why_not(setup.transport));
+    if let Some(why) = why {
         return system::skipped(&test, &why);
     }
+    let Some(setup) = setup else {
+        return on_tmpfs(&test, plan, body_directory());
+    };
     on_mount(&test, plan, &setup.with(plan.options));
 }
 
@@ -112,7 +114,7 @@ fn on_tmpfs(test: &str, plan: Plan, directory: TempDir) {
     let errors = tempfile::NamedTempFile::new().expect("a file for errors");
     let place = Place::plain(directory.path()).to_string();
     let mut client = Client::start(test, VARIABLE, &place, errors.path());
-    let result = outcome(&mut client, plan.limit);
+    let result = outcome(&mut client, test, plan.limit);
     result.unwrap_or_else(|why| panic!("on tmpfs: {why}"));
 }
 
@@ -126,7 +128,7 @@ fn on_mount(test: &str, plan: Plan, setup: &Setup) {
     }
     let errors = daemon.work().join("body-errors");
     let mut client = Client::start(test, VARIABLE, &place.to_string(), &errors);
-    let result = outcome(&mut client, plan.limit);
+    let result = outcome(&mut client, test, plan.limit);
     if result.is_err() {
         // The body may hang in the kernel, and dies only when its request is answered.
         daemon.abort();
@@ -141,16 +143,16 @@ fn on_mount(test: &str, plan: Plan, setup: &Setup) {
 }
 
 /// Waits for a body; prints its figures.
-fn outcome(client: &mut Client, limit: Duration) -> Result<(), String> {
+fn outcome(client: &mut Client, test: &str, limit: Duration) -> Result<(), String> {
     let status = client.wait(limit).ok_or_else(|| format!("TIMEOUT after {limit:?}"));
     let status = status.map_err(|why| format!("{why}: {}", client.errors()))?;
     let mut done = false;
     for line in client.rest() {
         done |= line == "> done";
         if let Some(figure) = line.strip_prefix("> figure: ") {
-            println!("figure: {figure}");
+            println!("figure: {test}: {figure}");
         } else if let Some(why) = line.strip_prefix("> skipped: ") {
-            system::skipped("a part", why);
+            system::say(&format!("SKIPPED a part of {test}: {why}"));
         }
     }
     if status.success() && done {

@@ -77,13 +77,18 @@ pub(crate) fn file_system_of(path: &Path) -> String {
     entries.max_by_key(|entry| entry.point.as_os_str().len()).map_or_else(String::new, |e| e.kind)
 }
 
+/// Why nothing can be tested here; `None` where it can.
+pub(crate) fn why_no_test() -> Option<String> {
+    let why = "mounting, dropping caches and other users' requests need root";
+    (!rustix::process::geteuid().is_root()).then(|| why.to_owned())
+}
+
 /// Why no FUSE mount is possible here at all; `None` where it is.
 pub(crate) fn why_no_mount() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("mounting, dropping caches and other users' requests need root".to_owned());
-    }
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    device.err().map(|error| format!("/dev/fuse: {error}"))
+    why_no_test().or_else(|| {
+        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        device.err().map(|error| format!("/dev/fuse: {error}"))
+    })
 }
 
 /// Why FUSE-over-io_uring is impossible here; `None` where it is, and then it is switched on.
