@@ -71,7 +71,7 @@ pub struct CommonArgs {
     /// Threads that serve [default: one per CPU, at most 16]
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
-    /// Requests in service per queue (uring) or shard (device) [default: up to 32 within the budget]
+    /// Requests in service per queue (uring) or shard (device) [default: up to 32, by budget]
     #[arg(long, value_name = "N")]
     pub queue_depth: Option<usize>,
     /// Largest WRITE and READ; fs.fuse.max_pages_limit may lower it

@@ -85,7 +85,7 @@ impl Config {
     }
 
     setter! {
-        /// Makes the mount point if it is missing, and removes it again at the end.
+        /// Makes the mount point, and what is missing above it, and removes that again at the end.
         create: bool
     }
     setter! {
@@ -101,8 +101,8 @@ impl Config {
         shards: Option<usize>
     }
     setter! {
-        /// Slots per queue of FUSE-over-io_uring, or per shard on `/dev/fuse`. Default: up to 32, as
-        /// the memory budget allows.
+        /// Slots per queue of FUSE-over-io_uring, or per shard on `/dev/fuse`. Default: up to 32,
+        /// as the memory budget allows.
         queue_depth: Option<usize>
     }
     setter! {
@@ -116,7 +116,8 @@ impl Config {
         memory_budget: u64
     }
     setter! {
-        /// Background requests (write-back, read-ahead) that the kernel keeps in flight. Default: 64.
+        /// Background requests (write-back, read-ahead) that the kernel keeps in flight.
+        /// Default: 64.
         max_background: u16
     }
     setter! {

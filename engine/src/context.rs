@@ -4,10 +4,10 @@
 //! Never known here: how the answer travels. Neighbours: `task` makes contexts, `mailbox` carries
 //! the answers of detached requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::negotiate::Agreement;
@@ -19,8 +19,27 @@ use crate::slot::SlotId;
 /// Marks of one request that both its handler and the shard see.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    pub(crate) interrupted: Cell<bool>,
+    interrupted: Cell<bool>,
     pub(crate) detached: Cell<bool>,
+    /// Whoever waits in [`Context::interrupted`].
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Marks {
+    /// Makes them those of a new request.
+    pub(crate) fn reset(&self) {
+        self.interrupted.set(false);
+        self.detached.set(false);
+        self.waiting.replace(None);
+    }
+
+    /// The caller got a signal.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.set(true);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
 }
 
 /// The request around an operation.
@@ -75,8 +94,14 @@ impl Context<'_> {
     /// block should wait for this too: a request that was read keeps its caller unkillable until
     /// it is answered (`fs/fuse/dev.c, request_wait_answer`).
     pub async fn interrupted(&self) {
-        poll_fn(|_| if self.marks.interrupted.get() { Poll::Ready(()) } else { Poll::Pending })
-            .await;
+        poll_fn(|cx| {
+            if self.marks.interrupted.get() {
+                return Poll::Ready(());
+            }
+            self.marks.waiting.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Whether the caller got a signal.

@@ -113,8 +113,8 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
             TransportKind::Device => 1,
         } * slot_len;
         return Err(Error::Config(format!(
-            "--memory-budget {} is too small: {} slots of {slot_len} bytes are the least, {least} bytes; \
-             raise it or lower --max-write",
+            "--memory-budget {} is too small: {} slots of {slot_len} bytes are the least, \
+             {least} bytes; raise it or lower --max-write",
             config.memory_budget,
             least / slot_len,
         )));

@@ -30,6 +30,10 @@ use crate::transport::{Arrival, Committed, End, Kind, Transport};
 
 /// Interrupts that came before their request; more are forgotten, oldest first.
 const EARLY_MAX: usize = 64;
+/// Turns for which they are kept. The kernel sends an INTERRUPT once its request was handed out
+/// (FR_SENT; `fs/fuse/dev.c, request_wait_answer`), so the completion that brings the request is in
+/// some ring by then, and that shard's next turn takes it.
+const EARLY_TURNS: u64 = 2;
 /// How long a shard that ends waits for the kernel to give its memory back.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -70,7 +74,9 @@ struct Shard<T, F, M, U> {
     ready: Vec<usize>,
     taken: Vec<(Key, i32)>,
     letters: Vec<Letter>,
-    early: VecDeque<Unique>,
+    /// With the turn in which it is given up.
+    early: VecDeque<(Unique, u64)>,
+    turns: u64,
     /// Answers to requests whose handlers handed them over and still run.
     waiting: Vec<(usize, Answer)>,
     end: Option<End>,
@@ -99,6 +105,7 @@ where
             taken: Vec::with_capacity(parts.slots * 2 + 8),
             letters: Vec::with_capacity(parts.slots),
             early: VecDeque::with_capacity(EARLY_MAX),
+            turns: 0,
             waiting: Vec::new(),
             end: None,
         }
@@ -141,6 +148,10 @@ where
         }
         ready.append(&mut self.ready);
         self.ready = ready;
+        self.turns += 1;
+        while self.early.front().is_some_and(|(_, until)| *until < self.turns) {
+            self.early.pop_front();
+        }
         Ok(())
     }
 
@@ -192,16 +203,13 @@ where
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
         self.slots[slot].arrive(header, now);
-        let marks = &self.local.marks[slot];
-        marks.interrupted.set(false);
-        marks.detached.set(false);
+        self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
         if header.opcode == Opcode::Interrupt as u32 {
             return self.interrupt(held, &header, &span);
         }
-        if let Some(at) = self.early.iter().position(|unique| *unique == header.unique) {
-            self.early.remove(at);
-            self.local.marks[slot].interrupted.set(true);
+        if self.early.iter().any(|(unique, _)| *unique == header.unique) {
+            self.local.marks[slot].interrupt();
         }
         let request = Request {
             held,
@@ -347,15 +355,14 @@ where
 
     fn interrupted(&mut self, unique: Unique) {
         if let Some(slot) = self.slots.iter().position(|slot| slot.serves(unique)) {
-            self.local.marks[slot].interrupted.set(true);
-            self.ready.push(slot);
+            self.local.marks[slot].interrupt();
             return;
         }
-        // Not here, or not yet: a read may lie in the ring that we have not looked at.
+        // Not here, or not yet: its completion may lie in the ring, unseen.
         if self.early.len() == EARLY_MAX {
             self.early.pop_front();
         }
-        self.early.push_back(unique);
+        self.early.push_back((unique, self.turns + EARLY_TURNS));
     }
 
     /// Drops what is being served and waits, for a while, until the kernel gave all memory back.

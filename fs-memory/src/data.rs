@@ -71,6 +71,11 @@ pub(crate) struct Data {
     lease: Lease,
 }
 
+/// Where `offset` lies in the chunk that begins at `base`; before and behind it: at its ends.
+fn place(offset: u64, base: u64) -> usize {
+    usize::try_from(offset.saturating_sub(base)).map_or(CHUNK, |place| place.min(CHUNK))
+}
+
 /// Splits the range of a file into chunk numbers and ranges within them.
 fn split(offset: u64, len: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
     let end = offset.saturating_add(len);
@@ -82,9 +87,8 @@ fn split(offset: u64, len: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
         }
         let number = at / chunk;
         let next = (number + 1).saturating_mul(chunk).min(end);
-        // Both lie in one chunk, so the differences fit.
-        let start = (at - number * chunk) as usize;
-        let stop = (next - number * chunk) as usize;
+        let start = place(at, number * chunk);
+        let stop = place(next, number * chunk);
         at = next;
         Some((number, start..stop))
     })
@@ -178,9 +182,10 @@ impl Data {
             for chunk in self.chunks.split_off(&first).into_values() {
                 self.lease.shrink(chunk.bytes.len() as u64);
             }
-            let start = (size % CHUNK as u64) as usize;
+            let number = size / CHUNK as u64;
+            let start = place(size, number * CHUNK as u64);
             if start > 0 {
-                self.clear(size / CHUNK as u64, start..CHUNK);
+                self.clear(number, start..CHUNK);
             }
         }
         self.size = size;
@@ -215,9 +220,7 @@ impl Data {
             self.chunks.range(first..=last).map(|(number, _)| *number).collect();
         for number in numbers {
             let base = number * CHUNK as u64;
-            let start = offset.saturating_sub(base).min(CHUNK as u64) as usize;
-            let stop = end.saturating_sub(base).min(CHUNK as u64) as usize;
-            self.clear(number, start..stop);
+            self.clear(number, place(offset, base)..place(end, base));
         }
     }
 
@@ -276,7 +279,7 @@ impl Data {
         }
         for (number, chunk) in self.chunks.range(offset / CHUNK as u64..) {
             let base = number * CHUNK as u64;
-            let from = (offset.saturating_sub(base) as usize).min(CHUNK) / PAGE;
+            let from = place(offset, base) / PAGE;
             let present = chunk.present & pages(from, CHUNK / PAGE);
             if present != 0 {
                 let page = u64::from(present.trailing_zeros());
@@ -297,7 +300,7 @@ impl Data {
             let number = at / CHUNK as u64;
             let base = number * CHUNK as u64;
             let Some(chunk) = self.chunks.get(&number) else { return Some(at) };
-            let from = (at - base) as usize / PAGE;
+            let from = place(at, base) / PAGE;
             let absent = !chunk.present & pages(from, CHUNK / PAGE);
             if absent != 0 {
                 let page = u64::from(absent.trailing_zeros());
@@ -337,6 +340,7 @@ fn unshared(shared: &mut Arc<Chunk>, len: usize) -> &mut Chunk {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "offsets here are small")]
 mod tests {
     use proptest::prelude::*;
 

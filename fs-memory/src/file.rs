@@ -44,8 +44,9 @@ impl Memory {
     }
 
     /// Writes. A WRITE out of the page cache is all or ENOSPC, since the kernel does not look at
-    /// its count (`fs/fuse/file.c, fuse_writepage_end`). With write-back it moves no time: the kernel
-    /// owns those and sends them. Without, such WRITEs come from mappings, and times are ours.
+    /// its count (`fs/fuse/file.c, fuse_writepage_end`). With write-back it moves no time: the
+    /// kernel owns those and sends them. Without, such WRITEs come from mappings, and times are
+    /// ours.
     pub(crate) fn write(&self, id: NodeId, op: &Write<'_>, writeback: bool) -> Result<u32> {
         let node = self.table.get(id)?;
         let from_cache = op.write_flags.contains(WriteFlags::WRITE_CACHE);

@@ -24,6 +24,7 @@ use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
 
 use crate::attributes::set_attributes;
 use crate::caller::is_privileged;
+use crate::clock::now;
 use crate::data::Data;
 use crate::directory::Directory;
 use crate::limits::Limits;
@@ -67,7 +68,9 @@ impl MemoryFs {
                     return Err(Errno::EEXIST);
                 }
                 if op.flags & O_TRUNC != 0 {
-                    node.state.write().file_mut()?.truncate(0)?;
+                    let mut state = node.state.write();
+                    state.file_mut()?.truncate(0)?;
+                    state.modified(now());
                 }
                 Ok(node)
             }
@@ -214,7 +217,7 @@ impl Filesystem for MemoryFs {
             files: inodes,
             ffree: inodes - inodes_used.min(inodes),
             bsize: BLOCK,
-            namelen: NAME_MAX as u32,
+            namelen: NAME_MAX,
             frsize: BLOCK,
         })
     }

@@ -225,10 +225,12 @@ impl State {
     }
 }
 
+type Nodes = HashMap<NodeId, Arc<Node>>;
+
 /// All nodes, in shards so that unrelated look-ups do not meet.
 #[derive(Debug)]
 pub(crate) struct Table {
-    shards: Box<[RwLock<HashMap<NodeId, Arc<Node>>>]>,
+    shards: Box<[RwLock<Nodes>]>,
 }
 
 impl Table {
@@ -238,7 +240,7 @@ impl Table {
         Self { shards: (0..Self::SHARDS).map(|_| RwLock::default()).collect() }
     }
 
-    fn shard(&self, id: NodeId) -> &RwLock<HashMap<NodeId, Arc<Node>>> {
+    fn shard(&self, id: NodeId) -> &RwLock<Nodes> {
         &self.shards[usize::try_from(id.0 % Self::SHARDS as u64).unwrap_or(0)]
     }
 
@@ -255,10 +257,5 @@ impl Table {
         // Dropped behind the lock: freeing a large file takes time.
         let removed = self.shard(id).write().remove(&id);
         drop(removed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
     }
 }

@@ -38,20 +38,31 @@ impl Memory {
     pub(crate) fn rename(&self, from: Place<'_>, to: Place<'_>, flags: RenameFlags) -> Result<()> {
         check_name(from.name)?;
         check_name(to.name)?;
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
-        let replace = !flags.contains(RenameFlags::NOREPLACE);
+        // One of them, or neither.
         let known = RenameFlags::EXCHANGE | RenameFlags::NOREPLACE;
-        if !known.contains(flags) || exchange && !replace {
+        if !known.contains(flags) || flags == known {
             return Err(Errno::EINVAL);
         }
         let _moves = self.moves.lock();
+        // Names change under their directory's lock only, which is not held all the way: another
+        // thread may have been first, and then what was found is looked for again.
+        loop {
+            if let Some(done) = self.attempt(from, to, flags)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// One attempt at a move; nothing is done where the names changed meanwhile.
+    fn attempt(&self, from: Place<'_>, to: Place<'_>, flags: RenameFlags) -> Result<Option<()>> {
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
         let (from_parent, to_parent) = (self.table.get(from.parent)?, self.table.get(to.parent)?);
         let moved = self.named(&from_parent, from.name)?.ok_or(Errno::ENOENT)?;
         let replaced = self.named(&to_parent, to.name)?;
         match &replaced {
-            Some(_) if !replace => return Err(Errno::EEXIST),
+            Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EEXIST),
             None if exchange => return Err(Errno::ENOENT),
-            Some(replaced) if replaced.id == moved.id => return Ok(()),
+            Some(replaced) if replaced.id == moved.id => return Ok(Some(())),
             _ => {}
         }
         // Nothing may become its own ancestor, and a directory above is never empty.
@@ -67,24 +78,23 @@ impl Memory {
         if parents.to().nlink == 0 {
             return Err(Errno::ENOENT);
         }
-        // Names change under their directory's lock only; another thread may have been first.
         let unchanged = parents.from.directory()?.get(from.name).map(|target| target.node)
             == Some(moved.id)
             && parents.to().directory()?.get(to.name).map(|target| target.node)
                 == replaced.as_ref().map(|node| node.id);
         if !unchanged {
-            return Err(Errno::EAGAIN);
+            return Ok(None);
         }
         match &replaced {
-            Some(other) if exchange => swap(&mut parents, from, to, &moved, other),
+            Some(other) if exchange => swap(&mut parents, from, to, &moved, other)?,
             Some(other) => {
                 supersede(&mut parents, from, to, &moved, other)?;
                 drop(parents);
                 self.reap(other);
-                Ok(())
             }
-            None => shift(&mut parents, from, to, &moved),
+            None => shift(&mut parents, from, to, &moved)?,
         }
+        Ok(Some(()))
     }
 
     fn named(&self, directory: &Node, name: &[u8]) -> Result<Option<Arc<Node>>> {

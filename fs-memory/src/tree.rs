@@ -21,7 +21,7 @@ use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID, Seed, State, Ta
 use crate::options::Options;
 
 /// The longest name, as on most filesystems.
-pub(crate) const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: u32 = 255;
 /// The most links of one node: what st_nlink of every architecture holds.
 const LINK_MAX: u32 = 0x7fff_ffff;
 
@@ -51,7 +51,7 @@ pub(crate) struct Maker {
 pub(crate) type MakeBody<'a> = &'a dyn Fn(&Arc<Limits>, NodeId) -> Result<Body>;
 
 pub(crate) fn check_name(name: &[u8]) -> Result<()> {
-    if name.len() > NAME_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
+    if name.len() > NAME_MAX as usize { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
 }
 
 impl Memory {

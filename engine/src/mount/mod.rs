@@ -40,8 +40,8 @@ pub(crate) struct Mount {
     way: Way,
     /// Number of the connection: the minor of the mount's device, once attached.
     connection: Option<u32>,
-    /// Removes the directory at the end.
-    created: bool,
+    /// Directories that were made for it, to be removed at the end; innermost first.
+    created: Vec<PathBuf>,
     over: bool,
 }
 
@@ -89,19 +89,17 @@ fn open_device() -> Result<OwnedFd> {
     })
 }
 
-/// The absolute path to mount on, and whether it was made here.
-fn mount_point(config: &Config) -> Result<(PathBuf, bool)> {
+/// The absolute path to mount on, and the directories that were made for it.
+fn mount_point(config: &Config) -> Result<(PathBuf, Vec<PathBuf>)> {
     let given = &config.mountpoint;
     let refuse = |why: String| Error::MountPoint { path: given.clone(), why };
-    let mut created = false;
+    let mut created = Vec::new();
     let metadata = match fs::metadata(given) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && config.create => {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(given)
-                .map_err(|error| refuse(format!("it cannot be made: {error}")))?;
-            created = true;
+            make_directories(given, &mut created).map_err(|error| {
+                remove_directories(&created);
+                refuse(format!("it cannot be made: {error}; check the path and its permissions"))
+            })?;
             fs::metadata(given)
         }
         other => other,
@@ -122,6 +120,26 @@ fn mount_point(config: &Config) -> Result<(PathBuf, bool)> {
     }
     let path = given.canonicalize().map_err(|error| refuse(error.to_string()))?;
     Ok((path, created))
+}
+
+/// Makes a directory and those above it that are missing; puts them into `made`, innermost first.
+fn make_directories(path: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        fs::DirBuilder::new().mode(0o755).create(directory)?;
+        made.insert(0, directory.to_owned());
+    }
+    Ok(())
+}
+
+fn remove_directories(made: &[PathBuf]) {
+    for directory in made {
+        // Not empty or in use: then it is not ours to remove.
+        if fs::remove_dir(directory).is_err() {
+            return;
+        }
+    }
 }
 
 impl Mount {
@@ -218,9 +236,6 @@ impl Drop for Mount {
         if !self.over {
             self.force();
         }
-        if self.created {
-            // Not empty or in use: then it is not ours to remove.
-            let _ = fs::remove_dir(&self.path);
-        }
+        remove_directories(&self.created);
     }
 }

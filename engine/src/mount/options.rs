@@ -97,8 +97,8 @@ impl Options {
             Some(("subtype", value)) if !value.is_empty() => value.clone_into(&mut self.subtype),
             _ => {
                 return Err(Error::Config(format!(
-                    "--options: {word} is not understood; known are ro, rw, nosuid, suid, nodev, dev, \
-                     noexec, exec, noatime, nodiratime, sync, dirsync, allow_other, \
+                    "--options: {word} is not understood; known are ro, rw, nosuid, suid, nodev, \
+                     dev, noexec, exec, noatime, nodiratime, sync, dirsync, allow_other, \
                      default_permissions, max_read=BYTES (4096 or more), fsname=NAME, subtype=NAME"
                 )));
             }

@@ -177,18 +177,23 @@ impl Ring {
     }
 
     fn push(&mut self, entry: Entry128) -> io::Result<()> {
-        let Backend::Uring(uring) = &mut self.backend else {
-            unreachable!("only a real ring is pushed to");
-        };
         loop {
+            let Backend::Uring(uring) = &mut self.backend else {
+                unreachable!("only a real ring is pushed to");
+            };
             // SAFETY: I1. Every operation above uses the memory of a `Lent` slot, which stays
             // mapped and untouched by us until its completion was taken and reclaimed (I6).
             if unsafe { uring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
-            self.enters += 1;
-            uring.submit()?;
+            self.make_room()?;
         }
+    }
+
+    /// Submits what was pushed (I3). What completed is kept, lest a full completion queue keeps
+    /// the kernel from taking more.
+    fn make_room(&mut self) -> io::Result<()> {
+        self.early().map(drop)
     }
 
     /// Submits what was pushed and waits until `wait` completions are there (0: does not wait).
