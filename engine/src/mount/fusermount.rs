@@ -50,11 +50,12 @@ pub(super) fn mount(path: &Path, options: &Options) -> Result<OwnedFd> {
     drop(theirs);
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(refused(
+        let advice = if text.contains("/dev/fuse") {
+            "let users open the device (chmod 666 /dev/fuse), or run as root"
+        } else {
             "allow_other needs user_allow_other in /etc/fuse.conf; the directory must be yours"
-                .to_owned(),
-            io::Error::other(text),
-        ));
+        };
+        return Err(refused(advice.to_owned(), io::Error::other(text)));
     }
     receive(&ours).map_err(|error| refused("it sent no descriptor".to_owned(), error))
 }

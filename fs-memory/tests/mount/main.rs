@@ -34,3 +34,4 @@ mod clients;
 mod lifecycle;
 mod limits;
 mod starting;
+mod surroundings;
