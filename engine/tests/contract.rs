@@ -7,9 +7,11 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
@@ -60,6 +62,46 @@ fn attr(node: NodeId) -> Attr {
     Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
 }
 
+/// Polls a future only after its own waker was used, as sets of futures do.
+struct OnlyWhenWoken<F> {
+    inner: Pin<Box<F>>,
+    woken: Arc<Woken>,
+}
+
+struct Woken {
+    is_set: AtomicBool,
+    outer: Mutex<Option<Waker>>,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.is_set.store(true, Ordering::SeqCst);
+        if let Some(outer) = self.outer.lock().unwrap().take() {
+            outer.wake();
+        }
+    }
+}
+
+impl<F: Future> OnlyWhenWoken<F> {
+    fn new(inner: F) -> Self {
+        let woken = Woken { is_set: AtomicBool::new(true), outer: Mutex::default() };
+        Self { inner: Box::pin(inner), woken: Arc::new(woken) }
+    }
+}
+
+impl<F: Future> Future for OnlyWhenWoken<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<F::Output> {
+        *self.woken.outer.lock().unwrap() = Some(cx.waker().clone());
+        if !self.woken.is_set.swap(false, Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        let waker = Waker::from(Arc::clone(&self.woken));
+        self.inner.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+    }
+}
+
 impl Filesystem for Odd {
     const WISHES: InitFlags = InitFlags::empty();
 
@@ -100,7 +142,7 @@ impl Filesystem for Odd {
             "refused" => return Err(Errno::new(300).unwrap()),
             "dropped" => drop(cx.detach()),
             "blocked" => {
-                cx.interrupted().await;
+                OnlyWhenWoken::new(cx.interrupted()).await;
                 return Err(Errno::EINTR);
             }
             "detached" => {
