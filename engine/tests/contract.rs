@@ -8,8 +8,10 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError::Timeout;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -253,16 +255,25 @@ impl Served {
         Some(Self { session: Some(session), seen, dir })
     }
 
-    /// Runs `sh -c script` in the mount, for at most 20 s.
+    /// Runs `sh -c script` in the mount, for at most 20 s. Who waits for an answer cannot be
+    /// killed, so it is the connection that ends then.
     fn sh(&self, script: &str) -> Output {
-        let run = Command::new("timeout")
-            .args(["-s", "KILL", "20", "sh", "-c"])
-            .arg(format!("cd \"$0\" && {script}"))
-            .arg(self.dir.path())
-            .output()
-            .unwrap();
-        assert_ne!(run.status.code(), Some(137), "{script}: no end after 20 s");
-        run
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("cd \"$0\" && {script}")).arg(self.dir.path());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (done, waited) = channel::<()>();
+        let connection = self.session.as_ref().unwrap().connection().unwrap();
+        let watch = std::thread::spawn(move || {
+            let in_time = waited.recv_timeout(Duration::from_secs(20)) != Err(Timeout);
+            if !in_time {
+                abort(connection);
+            }
+            in_time
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(done);
+        assert!(watch.join().unwrap(), "{script}: no end after 20 s");
+        output
     }
 
     fn reads_right(&self, name: &str) {
@@ -357,9 +368,7 @@ fn forgets_are_read(served: Served) {
 
 fn an_abort_is_an_error(mut served: Served) {
     let session = served.session.take().unwrap();
-    let abort = format!("/sys/fs/fuse/connections/{}/abort", session.connection().unwrap());
-    let aborted = Command::new("sh").arg("-c").arg(format!("echo 1 > {abort}")).status().unwrap();
-    assert!(aborted.success());
+    abort(session.connection().unwrap());
     assert!(matches!(session.run(), Err(fusewire::Error::Aborted)));
 }
 
@@ -368,6 +377,11 @@ fn an_unmount_from_outside_is_a_good_end(mut served: Served) {
     let unmounted = Command::new("umount").arg(served.dir.path()).status().unwrap();
     assert!(unmounted.success());
     session.run().unwrap();
+}
+
+/// Ends one connection of ours by force.
+fn abort(connection: u32) {
+    std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1").unwrap();
 }
 
 fn ensure_fusectl() -> io::Result<()> {
