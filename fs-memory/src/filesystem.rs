@@ -79,8 +79,12 @@ impl MemoryFs {
     }
 }
 
+// Of open(2), as x86, Arm and RISC-V have them.
+const O_ACCMODE: u32 = 0o3;
+const O_WRONLY: u32 = 0o1;
 const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
+const O_NOATIME: u32 = 0o1_000_000;
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
 fn has_writeback(cx: &Context<'_>) -> bool {
@@ -193,8 +197,12 @@ impl Filesystem for MemoryFs {
         self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| entry(&node))
     }
 
-    async fn open(&self, cx: &Context<'_>, _: Open) -> Result<Opened> {
+    /// Reads out of the page cache never come here, so opening for reading counts as access.
+    async fn open(&self, cx: &Context<'_>, op: Open) -> Result<Opened> {
         self.memory.table.get(cx.node())?.state.read().file()?;
+        if op.flags & O_ACCMODE != O_WRONLY && op.flags & O_NOATIME == 0 {
+            self.memory.accessed(cx.node())?;
+        }
         Ok(opened(cx.node()))
     }
 

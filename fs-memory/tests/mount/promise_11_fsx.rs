@@ -1,6 +1,6 @@
 //! Promise 11: a file survives long random sequences of all operations.
 //!
-//! fsx, where it is installed, runs a short sequence here; a script of the project runs a million
+//! fsx, where it is installed, runs a short sequence here; scripts/fsx runs a million
 //! operations. The checker in this file always runs and knows what fsx does not: several handles,
 //! appends and direct I/O beside them.
 
