@@ -131,3 +131,12 @@ fn text_is_ascii_and_fits_the_page() {
         }
     }
 }
+
+#[test]
+fn the_readme_shows_the_example_as_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("../README.md")).unwrap();
+    let example = fs::read_to_string(root.join("examples/hello.rs")).unwrap();
+    assert!(example.lines().count() <= 40, "the smallest filesystem stays small");
+    assert!(readme.contains(&example), "README.md shows another hello.rs");
+}
