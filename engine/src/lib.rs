@@ -57,3 +57,4 @@ pub use reply::{DirBuf, DirPlusBuf, Out, Outcome, Output, ReadBuf, XattrBuf};
 pub use service::Service;
 pub use session::{Event, Session};
 pub use stats::{OpcodeStats, Stats};
+pub use sys::heap::trim_heap;

@@ -1,12 +1,13 @@
 //! What may be used: bytes of file data, attribute values and targets, and inodes.
 //!
 //! Room is taken before memory is, so the limits hold under races. What is taken is a [`Lease`],
-//! whose drop gives it back.
+//! whose drop gives it back. Whoever wants to know when much has become free is told.
 //!
 //! Never known here: what the room is for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 use fusewire::proto::{Errno, Result};
 
@@ -34,16 +35,44 @@ impl Limit {
     }
 }
 
+/// Bytes that become free before anybody is told.
+const MUCH: u64 = 64 << 20;
+
 /// The limits of one filesystem.
 #[derive(Debug)]
 pub(crate) struct Limits {
     bytes: Limit,
     inodes: Limit,
+    /// Bytes that became free since somebody was told.
+    freed: AtomicU64,
+    /// Who is told, by unparking it.
+    told: OnceLock<Thread>,
 }
 
 impl Limits {
     pub(crate) fn new(bytes: u64, inodes: u64) -> Arc<Self> {
-        Arc::new(Self { bytes: Limit::new(bytes), inodes: Limit::new(inodes) })
+        Arc::new(Self {
+            bytes: Limit::new(bytes),
+            inodes: Limit::new(inodes),
+            freed: AtomicU64::new(0),
+            told: OnceLock::new(),
+        })
+    }
+
+    /// From now on `thread` is unparked each time that much has become free.
+    pub(crate) fn tell(&self, thread: Thread) {
+        // A second one has nothing to add: the heap is one.
+        let _ = self.told.set(thread);
+    }
+
+    fn free(&self, bytes: u64) {
+        self.bytes.give_back(bytes);
+        if self.freed.fetch_add(bytes, Ordering::Relaxed) + bytes >= MUCH {
+            self.freed.store(0, Ordering::Relaxed);
+            if let Some(thread) = self.told.get() {
+                thread.unpark();
+            }
+        }
     }
 
     /// Bytes: all, and those in use.
@@ -80,13 +109,13 @@ impl Lease {
     pub(crate) fn shrink(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.bytes, "no more is given back than was taken");
         self.bytes -= bytes;
-        self.limits.bytes.give_back(bytes);
+        self.limits.free(bytes);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.limits.bytes.give_back(self.bytes);
+        self.limits.free(self.bytes);
     }
 }
 

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
     let size = args.size.unwrap_or_else(half_of_the_memory);
     let options = Options { size, inodes: args.inodes, uid, gid, ..Options::default() };
     let memory = Memory::new(&options);
+    if let Err(error) = memory.return_freed_memory() {
+        eprintln!("error: a thread: {error}; raise the limit of processes (ulimit -u)");
+        return ExitCode::FAILURE;
+    }
     let config = args.common.config("fusewire-memory").default_permissions(true);
     cli::run(&args.common, config, move |_shard| MemoryFs::new(Arc::clone(&memory)))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fusewire::proto::{Errno, LookupCount, NodeId, Result};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use parking_lot::{Mutex, RwLockWriteGuard};
 
 use crate::acl::{self, Acl};
@@ -74,6 +75,24 @@ impl Memory {
         }
         let next = AtomicU64::new(NodeId::ROOT.0 + 1);
         Arc::new(Self { limits, table, moves: Mutex::new(()), next })
+    }
+
+    /// Makes a thread that gives freed memory back to the system. Nothing stops it: it lives as
+    /// long as the process, asleep unless much has become free.
+    ///
+    /// # Errors
+    /// What starting a thread says.
+    pub fn return_freed_memory(&self) -> std::io::Result<()> {
+        let trim = || loop {
+            std::thread::park();
+            fusewire::trim_heap();
+        };
+        // A signal that ends the session must not find a thread that it can kill the process by.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let spawned = std::thread::Builder::new().name("fusewire-trim".to_owned()).spawn(trim);
+        before.thread_set_mask()?;
+        self.limits.tell(spawned?.thread().clone());
+        Ok(())
     }
 
     /// Finds a name and gives a lookup of what it leads to.

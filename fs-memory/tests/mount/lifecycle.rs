@@ -2,12 +2,14 @@
 //!
 //! Neighbours: `starting` has the beginnings, `clients` what the clients do meanwhile.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::clients::{self, STEP, is_gone, start_load, use_it, were_told};
+use crate::common::system::run_limited;
 use crate::common::{Client, Daemon, Setup, Transport, drills, system, wait_until_gone};
 
 drills!(
@@ -30,6 +32,7 @@ drills!(
     clients_killed_while_they_wait_do_no_harm,
     twenty_cycles_leave_nothing,
     an_idle_mount_is_small,
+    deleted_data_leave_the_memory,
     the_last_stats_are_complete,
 );
 
@@ -165,8 +168,16 @@ fn killed(transport: Transport, clients: usize) -> Daemon {
 
 fn sigkill_gives_enotconn_and_umount_works(transport: Transport) {
     let daemon = killed(transport, 0);
-    // The kernel may still be taking the ring down when the first call comes.
-    were_told(vec![clients::start(&daemon, "look")]);
+    // The kernel may still be taking the ring down when the first calls come: each of those ends
+    // with another of the errors of a mount that is gone, and soon there are none.
+    let until = Instant::now() + STEP;
+    loop {
+        let line = clients::start(&daemon, "look").line(STEP).expect("an answer");
+        if line == clients::word(Errno::NOTCONN) {
+            break;
+        }
+        assert!(is_gone(&line) && Instant::now() < until, "{line}");
+    }
     for order in ["look", "list"] {
         clients::start(&daemon, order).expect_line(&clients::word(Errno::NOTCONN), STEP);
     }
@@ -255,6 +266,28 @@ fn an_idle_mount_is_small(transport: Transport) {
     let (locked, threads) = (daemon.process_figure("VmLck"), daemon.process_figure("Threads"));
     println!("figure: idle: VmRSS {resident} kB, VmLck {locked} kB, {threads} threads");
     assert!(resident <= 16 * 1024, "{resident} kB resident");
+    daemon.umount();
+}
+
+fn deleted_data_leave_the_memory(transport: Transport) {
+    let mut daemon = start(transport);
+    let script = "head -c 512M /dev/zero >\"$0/f\" && sync -f \"$0\" && : >\"$0/other\"";
+    let mut write = Command::new("sh");
+    let written = run_limited(write.args(["-c", script]).arg(daemon.mountpoint()));
+    assert!(written.is_ok_and(|(status, _)| status.success()), "512 MiB");
+    let full = daemon.process_figure("VmRSS");
+    assert!(full > 512 * 1024, "{full} kB resident with 512 MiB of data");
+    let mut remove = Command::new("rm");
+    assert!(run_limited(remove.arg(daemon.mountpoint().join("f"))).is_ok(), "rm");
+    // The kernel forgets the file behind the end of rm, and the heap is trimmed behind that.
+    let until = Instant::now() + STEP;
+    let mut resident = full;
+    while resident > 160 * 1024 {
+        assert!(Instant::now() < until, "{resident} kB resident, of {full}");
+        std::thread::sleep(Duration::from_millis(20));
+        resident = daemon.process_figure("VmRSS");
+    }
+    println!("figure: VmRSS {full} kB with 512 MiB of data, {resident} kB without");
     daemon.umount();
 }
 
