@@ -74,4 +74,6 @@ fn with_length(data: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -76,6 +76,11 @@ impl Oracle {
         Self { rows, constants: constants.collect() }
     }
 
+    /// The value of a constant of the header.
+    pub(super) fn constant(&self, name: &str) -> u64 {
+        self.constants[name]
+    }
+
     /// Cuts a message, or gives `None` where it is not as described.
     pub(super) fn read<'a>(&'static self, message: &'a [u8], ext: bool) -> Option<Pieces<'a>> {
         if message.len() < HEADER_LEN || number(message, 0, 4) != message.len() as u64 {
@@ -97,7 +102,7 @@ impl Oracle {
         let argument_len = match row.name.as_str() {
             "FUSE_SETXATTR" if !ext => 8,
             "FUSE_INIT" if body.len() < 16 => return None,
-            "FUSE_INIT" if number(body, 12, 4) & self.constants["FUSE_INIT_EXT"] != 0 => {
+            "FUSE_INIT" if number(body, 12, 4) & self.constant("FUSE_INIT_EXT") != 0 => {
                 body.len().max(20)
             }
             "FUSE_INIT" => body.len(),
@@ -151,7 +156,7 @@ impl<'a> Pieces<'a> {
             if at + size > self.argument.len() { 0 } else { number(self.argument, at, size) };
         match bits {
             "" => value,
-            bits => u64::from(value & ORACLE.constants[bits] != 0),
+            bits => u64::from(value & ORACLE.constant(bits) != 0),
         }
     }
 
