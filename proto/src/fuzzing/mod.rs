@@ -27,12 +27,14 @@ mod fields;
 mod negotiate;
 mod oracle;
 mod request_decode;
+mod round_trip;
 
 pub use differential::differential;
 pub use dirents::dirents;
 pub use extensions::extensions;
 pub use negotiate::negotiate;
 pub use request_decode::request_decode;
+pub use round_trip::round_trip;
 
 /// A body: it panics if something does not hold.
 pub type Body = fn(&[u8]);
@@ -44,6 +46,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("extensions", extensions),
     ("negotiate", negotiate),
     ("request_decode", request_decode),
+    ("round_trip", round_trip),
 ];
 
 /// Bytes at an address that is a multiple of 8, as transports have them.

@@ -119,6 +119,48 @@ impl Oracle {
         pieces.extend(extensions)?;
         Some(pieces)
     }
+
+    /// Makes a message of the opcode at `place` of the table, with counters that are true.
+    pub(super) fn build(
+        &self,
+        place: usize,
+        argument: &[u8],
+        strings: [&[u8]; 2],
+        tail: &[u8],
+        extensions: &[u8],
+    ) -> Vec<u8> {
+        let (number, row) = self.rows.iter().nth(place % self.rows.len()).unwrap();
+        let mut message = std::vec![0; HEADER_LEN + row.argument_len];
+        let room = &mut message[HEADER_LEN..];
+        let len = room.len().min(argument.len());
+        room[..len].copy_from_slice(&argument[..len]);
+        let mut strings = strings.into_iter();
+        for part in &row.after {
+            let (counter, unit) = match part.as_str() {
+                "data" if row.name == "FUSE_IOCTL" => ("in_size", 1),
+                "data" | "value" => ("size", 1),
+                "fuse_forget_one*" | "fuse_removemapping_one*" => ("count", 16),
+                "extensions?" => {
+                    message[36..38].copy_from_slice(&(extensions.len() as u16 / 8).to_ne_bytes());
+                    message.extend(extensions);
+                    continue;
+                }
+                _ => {
+                    message.extend(strings.next().unwrap());
+                    message.push(0);
+                    continue;
+                }
+            };
+            let field = row.fields.iter().find(|(label, ..)| label == counter);
+            let at = HEADER_LEN + field.unwrap().1;
+            message[at..at + 4].copy_from_slice(&(tail.len() as u32 / unit).to_ne_bytes());
+            message.extend(tail);
+        }
+        let len = message.len() as u32;
+        message[..4].copy_from_slice(&len.to_ne_bytes());
+        message[4..8].copy_from_slice(&(*number as u32).to_ne_bytes());
+        message
+    }
 }
 
 fn index(value: &Value) -> usize {
