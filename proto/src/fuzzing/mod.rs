@@ -26,6 +26,7 @@ mod extensions;
 mod fields;
 mod negotiate;
 mod oracle;
+mod replies;
 mod request_decode;
 mod round_trip;
 

@@ -19,13 +19,19 @@ pub(super) const HEADER_LEN: usize = 40;
 pub(super) struct Oracle {
     rows: BTreeMap<u64, Row>,
     constants: BTreeMap<String, u64>,
+    layouts: BTreeMap<String, Layout>,
 }
+
+/// Name, offset and size of each field of a struct.
+type Fields = Vec<(String, usize, usize)>;
+/// Size of a struct, and its fields.
+type Layout = (usize, Fields);
 
 struct Row {
     name: String,
     argument_len: usize,
-    /// Name, offset and size of each field of the fixed struct.
-    fields: Vec<(String, usize, usize)>,
+    /// Those of the fixed struct.
+    fields: Fields,
     /// What follows it: `name\0`, `data`, `fuse_forget_one*`, `extensions?`.
     after: Vec<String>,
 }
@@ -73,12 +79,23 @@ impl Oracle {
         let constants = json["constants"].as_object().unwrap();
         let constants =
             constants.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
-        Self { rows, constants: constants.collect() }
+        let layout = |(name, it): (&String, &Value)| {
+            let mut fields = Vec::new();
+            flatten(&json["structs"], name, "", 0, &mut fields);
+            (name.clone(), (index(&it["size"]), fields))
+        };
+        let layouts = json["structs"].as_object().unwrap().iter().map(layout).collect();
+        Self { rows, constants: constants.collect(), layouts }
     }
 
     /// The value of a constant of the header.
     pub(super) fn constant(&self, name: &str) -> u64 {
         self.constants[name]
+    }
+
+    /// Size and fields of a struct.
+    pub(super) fn layout(&self, name: &str) -> &Layout {
+        &self.layouts[name]
     }
 
     /// Cuts a message, or gives `None` where it is not as described.

@@ -5,6 +5,7 @@ use std::vec::Vec;
 
 use super::differential::compare;
 use super::oracle::ORACLE;
+use super::replies::Material;
 
 /// A request of a known opcode, to be laid out by the description of the header.
 #[derive(Arbitrary, Debug)]
@@ -20,6 +21,11 @@ struct Request<'a> {
 /// Body of the target `round_trip`.
 pub fn round_trip(data: &[u8]) {
     let mut input = Unstructured::new(data);
+    if bool::arbitrary(&mut input) == Ok(true) {
+        let Ok(material) = Material::arbitrary(&mut input) else { return };
+        material.encoded(&material.iovecs());
+        return;
+    }
     let Ok(request) = Request::arbitrary(&mut input) else { return };
     let message = request.message();
     assert!(compare(&message, !request.short), "refused: {request:?}");
