@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::Aligned;
 use super::fields::{extensions, fields, pairs, strings, tail};
-use super::oracle::ORACLE;
+use super::oracle::{ORACLE, number};
 use crate::opcode::Opcode;
 use crate::request::{Operation, split};
 
@@ -109,6 +109,28 @@ fn recorded_requests_say_what_is_written_down() {
         count += 1;
     }
     assert_eq!(count, fs::read_dir(golden().join("requests")).unwrap().count());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+#[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
+fn recorded_replies_answer_their_requests() {
+    for entry in fs::read_dir(golden().join("replies")).unwrap() {
+        let path = entry.unwrap().path();
+        let reply = fs::read(&path).unwrap();
+        let request = golden().join("requests").join(path.file_name().unwrap());
+        let request = fs::read(request).unwrap();
+        let name = path.display();
+        assert_eq!(number(&reply, 0, 4), reply.len() as u64, "{name}");
+        assert_eq!(reply[8..16], request[8..16], "{name}: unique");
+        let error = (number(&reply, 4, 4) as u32).cast_signed();
+        let failed = path.file_stem().unwrap().to_str().unwrap().ends_with("-error");
+        assert_eq!(failed, error != 0, "{name}");
+        assert!((-511..=0).contains(&error) && (error == 0 || reply.len() == 16), "{name}");
+        let lens = ORACLE.reply_lens(number(&request, 4, 4));
+        let fits = |(least, most): &(usize, usize)| (16 + least..=16 + most).contains(&reply.len());
+        assert!(error != 0 || lens.iter().any(fits), "{name}: {} bytes", reply.len());
+    }
 }
 
 #[test]

@@ -32,6 +32,9 @@ struct Row {
     argument_len: usize,
     /// Those of the fixed struct.
     fields: Fields,
+    /// What a body may consist of: structs joined by `+`, forms separated by `|`.
+    #[cfg(test)]
+    reply: String,
     /// What follows it: `name\0`, `data`, `fuse_forget_one*`, `extensions?`.
     after: Vec<String>,
 }
@@ -71,6 +74,8 @@ impl Oracle {
                 name: row["name"].as_str().unwrap().to_string(),
                 argument_len: index(&row["argument_len"]),
                 fields,
+                #[cfg(test)]
+                reply: row["reply"].as_str().unwrap_or("none").to_string(),
                 after: after.iter().map(|part| part.as_str().unwrap().to_string()).collect(),
             }
         };
@@ -91,6 +96,21 @@ impl Oracle {
     /// The value of a constant of the header.
     pub(super) fn constant(&self, name: &str) -> u64 {
         self.constants[name]
+    }
+
+    /// The least and the greatest length of each form of the body of a reply.
+    #[cfg(test)]
+    pub(super) fn reply_lens(&self, opcode: u64) -> Vec<(usize, usize)> {
+        let len = |part: &str| match part {
+            "empty" => (0, 0),
+            name if self.layouts.contains_key(name) => (self.layouts[name].0, self.layouts[name].0),
+            // Bytes and streams.
+            _ => (0, 1 << 20),
+        };
+        let form = |form: &str| {
+            form.split('+').map(len).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+        };
+        self.rows[&opcode].reply.split('|').map(form).collect()
     }
 
     /// Size and fields of a struct.
