@@ -25,6 +25,7 @@ mod dirents;
 mod extensions;
 mod fields;
 mod negotiate;
+mod notifications;
 mod oracle;
 mod replies;
 mod request_decode;

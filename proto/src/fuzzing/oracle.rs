@@ -113,9 +113,27 @@ impl Oracle {
         self.rows[&opcode].reply.split('|').map(form).collect()
     }
 
-    /// Size and fields of a struct.
-    pub(super) fn layout(&self, name: &str) -> &Layout {
-        &self.layouts[name]
+    /// Compares the struct `name` at the front of `bytes` with the expected values; all other
+    /// fields must be 0. Gives what stands behind it.
+    pub(super) fn compare<'b>(
+        &self,
+        name: &str,
+        bytes: &'b [u8],
+        expected: &[(&'static str, u64)],
+    ) -> &'b [u8] {
+        let (size, fields) = &self.layouts[name];
+        let (bytes, behind) = bytes.split_at(*size);
+        for (field, at, len) in fields {
+            let wanted = expected.iter().find(|it| it.0 == field).map_or(0, |it| it.1);
+            if matches!(len, 2 | 4 | 8) {
+                assert_eq!(number(bytes, *at, *len), wanted, "{name}.{field}");
+            } else {
+                assert!(bytes[*at..at + len].iter().all(|&it| it == 0), "{name}.{field}");
+            }
+        }
+        let unknown = |it: &&(&str, u64)| !fields.iter().any(|field| field.0 == it.0);
+        assert_eq!(expected.iter().find(unknown), None, "{name}");
+        behind
     }
 
     /// Cuts a message, or gives `None` where it is not as described.

@@ -4,7 +4,7 @@ use arbitrary::Arbitrary;
 use core::time::Duration;
 use std::vec::Vec;
 
-use super::oracle::{ORACLE, number};
+use super::oracle::ORACLE;
 use crate::abi::IoctlIovec;
 use crate::op::FileLock;
 use crate::reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes};
@@ -260,19 +260,7 @@ impl Material<'_> {
         assert_eq!(reply.encode(&mut body), Ok(body.len()));
         let mut rest = body.as_slice();
         for (name, expected) in structs {
-            let (size, fields) = ORACLE.layout(name);
-            let (bytes, behind) = rest.split_at(*size);
-            for (field, at, len) in fields {
-                let wanted = expected.iter().find(|it| it.0 == field).map_or(0, |it| it.1);
-                if matches!(len, 2 | 4 | 8) {
-                    assert_eq!(number(bytes, *at, *len), wanted, "{name}.{field}");
-                } else {
-                    assert!(bytes[*at..at + len].iter().all(|&it| it == 0), "{name}.{field}");
-                }
-            }
-            let unknown = |it: &&(&str, u64)| !fields.iter().any(|field| field.0 == it.0);
-            assert_eq!(expected.iter().find(unknown), None, "{name}");
-            rest = behind;
+            rest = ORACLE.compare(name, rest, &expected);
         }
         assert_eq!(rest, tail);
         (reply, body)

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::differential::compare;
 use super::oracle::ORACLE;
-use super::replies::Material;
+use super::{notifications, replies};
 
 /// A request of a known opcode, to be laid out by the description of the header.
 #[derive(Arbitrary, Debug)]
@@ -21,10 +21,18 @@ struct Request<'a> {
 /// Body of the target `round_trip`.
 pub fn round_trip(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    if bool::arbitrary(&mut input) == Ok(true) {
-        let Ok(material) = Material::arbitrary(&mut input) else { return };
-        material.encoded(&material.iovecs());
-        return;
+    match u8::arbitrary(&mut input).unwrap_or_default() % 4 {
+        0 => {
+            let Ok(material) = replies::Material::arbitrary(&mut input) else { return };
+            material.encoded(&material.iovecs());
+            return;
+        }
+        1 => {
+            let Ok(material) = notifications::Material::arbitrary(&mut input) else { return };
+            material.encoded(&material.nodes());
+            return;
+        }
+        _ => {}
     }
     let Ok(request) = Request::arbitrary(&mut input) else { return };
     let message = request.message();
