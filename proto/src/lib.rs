@@ -74,7 +74,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 extern crate std;
 
 pub mod abi;
@@ -82,6 +82,8 @@ mod cursor;
 pub mod dirent;
 pub mod flags;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod negotiate;
 pub mod notify;
 pub mod op;

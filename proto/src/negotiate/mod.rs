@@ -415,9 +415,11 @@ impl Agreement {
     /// Kernel: fs/fuse/dev_uring.c, `fuse_uring_create`.
     #[must_use]
     pub fn payload_max(&self) -> usize {
-        let pages = self.page_size.saturating_mul(u32::from(self.max_pages));
-        let max = usize::try_from(pages.max(self.max_write)).unwrap_or(usize::MAX);
-        max.max(abi::MIN_READ_BUFFER)
+        // In the width of memory: 32 bits do not hold all pages of the largest page sizes.
+        let page_size = usize::try_from(self.page_size).unwrap_or(usize::MAX);
+        let pages = page_size.saturating_mul(usize::from(self.max_pages));
+        let max_write = usize::try_from(self.max_write).unwrap_or(usize::MAX);
+        pages.max(max_write).max(abi::MIN_READ_BUFFER)
     }
 
     /// The least buffer for read(2) on the device, bytes: headers and the longest WRITE.

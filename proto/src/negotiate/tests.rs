@@ -264,6 +264,17 @@ fn lengths_that_follow() {
 }
 
 #[test]
+fn the_payload_of_the_largest_pages_needs_more_than_32_bits() {
+    let limits = Limits { page_size: 1 << 18, max_pages_limit: u16::MAX };
+    let flags = InitFlags::MAX_PAGES;
+    let wishes = Wishes { flags, max_write: u32::MAX, ..Wishes::default() };
+    let agreement = negotiate(&offer(), &wishes, &limits).unwrap();
+    assert_eq!(agreement.max_pages, 1 << 14);
+    let all = usize::try_from(1_u64 << 32).unwrap_or(usize::MAX);
+    assert_eq!(agreement.payload_max(), all);
+}
+
+#[test]
 fn the_reply_carries_what_was_agreed() {
     let wishes = Wishes {
         flags: InitFlags::MAX_PAGES | InitFlags::PASSTHROUGH | InitFlags::REQUEST_TIMEOUT,

@@ -1,0 +1,333 @@
+//! Messages read by a description of the C header, without any struct of this crate.
+//!
+//! The description is `tests/abi/fuse-7.45.json`: for each opcode the fixed struct with the offset
+//! and size of every field, and the names of what follows. [`Oracle::read`] cuts a message by it.
+
+use std::collections::BTreeMap;
+use std::string::{String, ToString};
+use std::sync::LazyLock;
+use std::vec::Vec;
+
+use serde_json::Value;
+
+/// The description, read once.
+pub(super) static ORACLE: LazyLock<Oracle> = LazyLock::new(Oracle::load);
+
+/// Size of `struct fuse_in_header`.
+pub(super) const HEADER_LEN: usize = 40;
+
+pub(super) struct Oracle {
+    rows: BTreeMap<u64, Row>,
+    constants: BTreeMap<String, u64>,
+    layouts: BTreeMap<String, Layout>,
+}
+
+/// Name, offset and size of each field of a struct.
+type Fields = Vec<(String, usize, usize)>;
+/// Size of a struct, and its fields.
+type Layout = (usize, Fields);
+
+struct Row {
+    name: String,
+    argument_len: usize,
+    /// Those of the fixed struct.
+    fields: Fields,
+    /// What a body may consist of: structs joined by `+`, forms separated by `|`.
+    #[cfg(test)]
+    reply: String,
+    /// What follows it: `name\0`, `data`, `fuse_forget_one*`, `extensions?`.
+    after: Vec<String>,
+}
+
+/// A message in pieces, as the description has them.
+pub(super) struct Pieces<'a> {
+    row: Option<&'static Row>,
+    pub(super) argument: &'a [u8],
+    pub(super) strings: Vec<&'a [u8]>,
+    /// Data, a value or items.
+    pub(super) tail: &'a [u8],
+    pub(super) contexts: Vec<(&'a [u8], &'a [u8])>,
+    pub(super) groups: Vec<u32>,
+}
+
+/// An unsigned integer of `size` bytes in host order.
+pub(super) fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
+    let bytes = &bytes[at..at + size];
+    match size {
+        2 => u16::from_ne_bytes(bytes.try_into().unwrap()).into(),
+        4 => u32::from_ne_bytes(bytes.try_into().unwrap()).into(),
+        _ => u64::from_ne_bytes(bytes.try_into().unwrap()),
+    }
+}
+
+impl Oracle {
+    fn load() -> Self {
+        let text = include_str!("../../tests/abi/fuse-7.45.json");
+        let json: Value = serde_json::from_str(text).unwrap();
+        let row = |row: &Value| {
+            let mut fields = Vec::new();
+            if let Some(name) = row["argument"].as_str() {
+                flatten(&json["structs"], name, "", 0, &mut fields);
+            }
+            let after = row["after"].as_array().unwrap();
+            Row {
+                name: row["name"].as_str().unwrap().to_string(),
+                argument_len: index(&row["argument_len"]),
+                fields,
+                #[cfg(test)]
+                reply: row["reply"].as_str().unwrap_or("none").to_string(),
+                after: after.iter().map(|part| part.as_str().unwrap().to_string()).collect(),
+            }
+        };
+        let opcodes = json["opcodes"].as_array().unwrap();
+        let rows = opcodes.iter().map(|it| (it["number"].as_u64().unwrap(), row(it))).collect();
+        let constants = json["constants"].as_object().unwrap();
+        let constants =
+            constants.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
+        let layout = |(name, it): (&String, &Value)| {
+            let mut fields = Vec::new();
+            flatten(&json["structs"], name, "", 0, &mut fields);
+            (name.clone(), (index(&it["size"]), fields))
+        };
+        let layouts = json["structs"].as_object().unwrap().iter().map(layout).collect();
+        Self { rows, constants: constants.collect(), layouts }
+    }
+
+    /// The value of a constant of the header.
+    pub(super) fn constant(&self, name: &str) -> u64 {
+        self.constants[name]
+    }
+
+    /// The least and the greatest length of each form of the body of a reply.
+    #[cfg(test)]
+    pub(super) fn reply_lens(&self, opcode: u64) -> Vec<(usize, usize)> {
+        let len = |part: &str| match part {
+            "empty" => (0, 0),
+            name if self.layouts.contains_key(name) => (self.layouts[name].0, self.layouts[name].0),
+            // Bytes and streams.
+            _ => (0, 1 << 20),
+        };
+        let form = |form: &str| {
+            form.split('+').map(len).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+        };
+        self.rows[&opcode].reply.split('|').map(form).collect()
+    }
+
+    /// Compares the struct `name` at the front of `bytes` with the expected values; all other
+    /// fields must be 0. Gives what stands behind it.
+    pub(super) fn compare<'b>(
+        &self,
+        name: &str,
+        bytes: &'b [u8],
+        expected: &[(&'static str, u64)],
+    ) -> &'b [u8] {
+        let (size, fields) = &self.layouts[name];
+        let (bytes, behind) = bytes.split_at(*size);
+        for (field, at, len) in fields {
+            let wanted = expected.iter().find(|it| it.0 == field).map_or(0, |it| it.1);
+            if matches!(len, 2 | 4 | 8) {
+                assert_eq!(number(bytes, *at, *len), wanted, "{name}.{field}");
+            } else {
+                assert!(bytes[*at..at + len].iter().all(|&it| it == 0), "{name}.{field}");
+            }
+        }
+        let unknown = |it: &&(&str, u64)| !fields.iter().any(|field| field.0 == it.0);
+        assert_eq!(expected.iter().find(unknown), None, "{name}");
+        behind
+    }
+
+    /// Cuts a message, or gives `None` where it is not as described.
+    pub(super) fn read<'a>(&'static self, message: &'a [u8], ext: bool) -> Option<Pieces<'a>> {
+        if message.len() < HEADER_LEN || number(message, 0, 4) != message.len() as u64 {
+            return None;
+        }
+        let body = &message[HEADER_LEN..];
+        let mut pieces = Pieces {
+            row: self.rows.get(&number(message, 4, 4)),
+            argument: &[],
+            strings: Vec::new(),
+            tail: &[],
+            contexts: Vec::new(),
+            groups: Vec::new(),
+        };
+        let Some(row) = pieces.row else {
+            pieces.tail = body;
+            return Some(pieces);
+        };
+        let argument_len = match row.name.as_str() {
+            "FUSE_SETXATTR" if !ext => 8,
+            "FUSE_INIT" if body.len() < 16 => return None,
+            "FUSE_INIT" if number(body, 12, 4) & self.constant("FUSE_INIT_EXT") != 0 => {
+                body.len().max(20)
+            }
+            "FUSE_INIT" => body.len(),
+            _ => row.argument_len,
+        };
+        pieces.argument = body.get(..argument_len)?;
+        let rest = &body[argument_len..];
+        let cut = rest.len().checked_sub(8 * number(message, 36, 2) as usize)?;
+        let (rest, extensions) = rest.split_at(cut);
+        pieces.follow(row, rest)?;
+        if !row.after.iter().any(|part| part == "extensions?") && !extensions.is_empty() {
+            return None;
+        }
+        pieces.extend(extensions)?;
+        Some(pieces)
+    }
+
+    /// Makes a message of the opcode at `place` of the table, with counters that are true.
+    pub(super) fn build(
+        &self,
+        place: usize,
+        argument: &[u8],
+        strings: [&[u8]; 2],
+        tail: &[u8],
+        extensions: &[u8],
+    ) -> Vec<u8> {
+        let (number, row) = self.rows.iter().nth(place % self.rows.len()).unwrap();
+        let mut message = std::vec![0; HEADER_LEN + row.argument_len];
+        let room = &mut message[HEADER_LEN..];
+        let len = room.len().min(argument.len());
+        room[..len].copy_from_slice(&argument[..len]);
+        let mut strings = strings.into_iter();
+        for part in &row.after {
+            let (counter, unit) = match part.as_str() {
+                "data" if row.name == "FUSE_IOCTL" => ("in_size", 1),
+                "data" | "value" => ("size", 1),
+                "fuse_forget_one*" | "fuse_removemapping_one*" => ("count", 16),
+                "extensions?" => {
+                    message[36..38].copy_from_slice(&(extensions.len() as u16 / 8).to_ne_bytes());
+                    message.extend(extensions);
+                    continue;
+                }
+                _ => {
+                    message.extend(strings.next().unwrap());
+                    message.push(0);
+                    continue;
+                }
+            };
+            let field = row.fields.iter().find(|(label, ..)| label == counter);
+            let at = HEADER_LEN + field.unwrap().1;
+            message[at..at + 4].copy_from_slice(&(tail.len() as u32 / unit).to_ne_bytes());
+            message.extend(tail);
+        }
+        let len = message.len() as u32;
+        message[..4].copy_from_slice(&len.to_ne_bytes());
+        message[4..8].copy_from_slice(&(*number as u32).to_ne_bytes());
+        message
+    }
+}
+
+fn index(value: &Value) -> usize {
+    value.as_u64().unwrap().try_into().unwrap()
+}
+
+/// Lists the fields of a struct; those of a struct within it as `lk.start`.
+fn flatten(
+    structs: &Value,
+    name: &str,
+    prefix: &str,
+    base: usize,
+    into: &mut Vec<(String, usize, usize)>,
+) {
+    for field in structs[name]["fields"].as_array().unwrap() {
+        let label = std::format!("{prefix}{}", field["name"].as_str().unwrap());
+        let offset = base + index(&field["offset"]);
+        match field["type"].as_str().unwrap().strip_prefix("struct ") {
+            Some(inner) => flatten(structs, inner, &std::format!("{label}."), offset, into),
+            None => into.push((label, offset, index(&field["size"]))),
+        }
+    }
+}
+
+impl<'a> Pieces<'a> {
+    /// The value of a field, or with `field:CONSTANT` whether it has those bits.
+    ///
+    /// A field beyond a shorter form of the struct is 0.
+    pub(super) fn value(&self, what: &str) -> u64 {
+        let (name, bits) = what.split_once(':').unwrap_or((what, ""));
+        let fields = self.row.map_or(&[][..], |row| row.fields.as_slice());
+        let found = fields.iter().find(|(label, ..)| label == name);
+        let &(_, at, size) = found.unwrap_or_else(|| panic!("no field {name}"));
+        let value =
+            if at + size > self.argument.len() { 0 } else { number(self.argument, at, size) };
+        match bits {
+            "" => value,
+            bits => u64::from(value & ORACLE.constant(bits) != 0),
+        }
+    }
+
+    /// Cuts what stands between the fixed struct and the extensions.
+    fn follow(&mut self, row: &Row, mut rest: &'a [u8]) -> Option<()> {
+        for part in &row.after {
+            match part.as_str() {
+                "data" => {
+                    let counter = if row.name == "FUSE_IOCTL" { "in_size" } else { "size" };
+                    self.tail = exactly(&mut rest, self.value(counter))?;
+                }
+                "value" => self.tail = exactly(&mut rest, self.value("size"))?,
+                "fuse_forget_one*" | "fuse_removemapping_one*" => {
+                    self.tail = exactly(&mut rest, 16 * self.value("count"))?;
+                }
+                "extensions?" => {}
+                _ => {
+                    let end = rest.iter().position(|&byte| byte == 0)?;
+                    let string = &rest[..end];
+                    let free = part == "target\\0" || row.name == "FUSE_TMPFILE";
+                    let xattr = row.name.ends_with("XATTR");
+                    let well = free || !string.is_empty() && (xattr || !string.contains(&b'/'));
+                    well.then(|| self.strings.push(string))?;
+                    rest = &rest[end + 1..];
+                }
+            }
+        }
+        rest.is_empty().then_some(())
+    }
+
+    /// Walks the extensions by absolute positions.
+    fn extend(&mut self, all: &'a [u8]) -> Option<()> {
+        let mut at = 0;
+        while at < all.len() {
+            let (size, kind) = (number(all, at, 4) as usize, number(all, at + 4, 4));
+            let next = at + size.next_multiple_of(8);
+            if size < 8 || next > all.len() {
+                return None;
+            }
+            let end = at + size;
+            match kind {
+                32 => {
+                    let nr = number(all.get(..end)?.get(..at + 12)?, at + 8, 4) as usize;
+                    (12 + 4 * nr <= size).then_some(())?;
+                    let gid = |place| number(all, at + 12 + 4 * place, 4) as u32;
+                    self.groups.extend((0..nr).map(gid));
+                }
+                0..=31 => {
+                    let mut here = at + 8;
+                    for _ in 0..kind {
+                        here = self.context(all, here, end)?;
+                    }
+                }
+                _ => {}
+            }
+            at = next;
+        }
+        Some(())
+    }
+
+    /// Reads the security context at `here`; gives the position behind it.
+    fn context(&mut self, all: &'a [u8], here: usize, end: usize) -> Option<usize> {
+        (here + 8 <= end).then_some(())?;
+        let label_len = number(all, here, 4) as usize;
+        let name_len = all[here + 8..end].iter().position(|&byte| byte == 0)?;
+        let label = here + 8 + name_len + 1;
+        let next = here + (8 + name_len + 1 + label_len).next_multiple_of(8);
+        (next <= end).then_some(())?;
+        self.contexts.push((&all[here + 8..][..name_len], &all[label..][..label_len]));
+        Some(next)
+    }
+}
+
+/// Takes all of `rest` if it is as long as a counter says.
+fn exactly<'a>(rest: &mut &'a [u8], len: u64) -> Option<&'a [u8]> {
+    (rest.len() as u64 == len).then(|| core::mem::take(rest))
+}

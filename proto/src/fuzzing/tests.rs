@@ -1,0 +1,66 @@
+//! Replays what is kept: recorded frames, files of former crashes, and the fuzzers' corpus.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::vec::Vec;
+
+use super::BODIES;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// All files below `dir`; none if there is no such directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+fn every_golden_file_goes_through_every_body() {
+    let golden = files(&root().join("tests/golden"));
+    assert!(!golden.is_empty(), "no golden files");
+    for path in golden {
+        let bytes = fs::read(&path).unwrap();
+        for (name, body) in BODIES {
+            std::println!("{name}: {}", path.display());
+            body(&bytes);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+fn the_corpus_of_each_target_holds() {
+    for (name, body) in BODIES {
+        for path in files(&root().join("../fuzz/corpus").join(name)) {
+            std::println!("{name}: {}", path.display());
+            body(&fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads files")]
+fn every_target_is_wrapped_and_short() {
+    let mut wrapped = files(&root().join("../fuzz/fuzz_targets"));
+    for (name, _) in BODIES {
+        let path = root().join(std::format!("../fuzz/fuzz_targets/{name}.rs"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&std::format!("fuzzing::{name}(data)")), "{name}");
+        assert!(text.lines().count() < 25, "{name}");
+        wrapped.retain(|it| *it != path);
+    }
+    assert!(wrapped.is_empty(), "targets without a body: {wrapped:?}");
+}
