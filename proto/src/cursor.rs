@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::abi::InHeader;
 use crate::opcode::Opcode;
+use crate::scan;
 use crate::types::{Errno, Name, NameError};
 
 /// Why a request could not be decoded: which field of which opcode, and what was expected there.
@@ -111,6 +112,7 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// Cuts the extensions off the end of `payload`; `header` says how long they are.
+    #[inline]
     pub(crate) fn new(
         header: &InHeader,
         argument: &'a [u8],
@@ -120,11 +122,7 @@ impl<'a> Parts<'a> {
         let len = header.extensions_len();
         let split = payload.len().checked_sub(len).and_then(|at| payload.split_at_checked(at));
         let Some((payload, extensions)) = split else {
-            let expected = Expected::AtLeast {
-                expected: u64::from(header.total_extlen).saturating_mul(8),
-                found: payload.len(),
-            };
-            return Err(DecodeError { opcode, field: "total_extlen", expected });
+            return Err(no_extensions(opcode, header.total_extlen, payload.len()));
         };
         Ok(Self { opcode, argument, payload, extensions })
     }
@@ -139,6 +137,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Takes the whole argument as one fixed struct.
+    #[inline]
     pub(crate) fn argument<T>(&mut self) -> Result<T, DecodeError>
     where
         T: FromBytes + KnownLayout + Immutable,
@@ -171,21 +170,25 @@ impl<'a> Parts<'a> {
     }
 
     /// Takes the bytes up to the next NUL, and the NUL.
+    #[inline]
     pub(crate) fn string(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let Some(end) = self.payload.iter().position(|&byte| byte == 0) else {
-            return Err(self.error(field, Expected::Terminator));
-        };
-        let Some((string, rest)) = self.payload.split_at_checked(end) else {
-            return Err(self.error(field, Expected::Terminator));
-        };
-        self.payload = rest.split_first().map_or(&[], |(_nul, rest)| rest);
+        let (string, rest) = cut(self.payload, scan::find_nul(self.payload))
+            .ok_or_else(|| self.error(field, Expected::Terminator))?;
+        self.payload = rest;
         Ok(string)
     }
 
     /// Takes a string that is one component of a path.
+    #[inline]
     pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a Name, DecodeError> {
-        let bytes = self.string(field)?;
-        Name::new(bytes).map_err(|error| self.error(field, Expected::Name(error)))
+        if let Some((bytes, rest)) = cut(self.payload, scan::find_nul_or_slash(self.payload))
+            && !bytes.is_empty()
+            && let Some(name) = Name::from_checked(bytes)
+        {
+            self.payload = rest;
+            return Ok(name);
+        }
+        Err(no_name(self.opcode, field, self.payload))
     }
 
     /// Takes a string of at least one byte; slashes are allowed.
@@ -198,6 +201,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Takes exactly `len` bytes of payload, which must be all that is left.
+    #[inline]
     pub(crate) fn data(&mut self, field: &'static str, len: u32) -> Result<&'a [u8], DecodeError> {
         let found = self.payload.len();
         let expected = usize::try_from(len).unwrap_or(usize::MAX);
@@ -242,16 +246,50 @@ impl<'a> Parts<'a> {
     }
 
     /// Refuses whatever no field has taken.
+    #[inline]
     pub(crate) fn end(self) -> Result<(), DecodeError> {
-        for (field, rest) in [
-            ("argument", self.argument),
-            ("payload", self.payload),
-            ("extensions", self.extensions),
-        ] {
-            if !rest.is_empty() {
-                return Err(self.error(field, Expected::Nothing { found: rest.len() }));
-            }
+        if self.argument.is_empty() && self.payload.is_empty() && self.extensions.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let [argument, payload, extensions] = [self.argument, self.payload, self.extensions];
+        Err(left_over(self.opcode, argument.len(), payload.len(), extensions.len()))
     }
+}
+
+/// What is in front of `at` and behind it, if the byte there is a NUL.
+#[inline]
+fn cut(bytes: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
+    match bytes.split_at_checked(at)? {
+        (string, [0, rest @ ..]) => Some((string, rest)),
+        _ => None,
+    }
+}
+
+// Errors are made from pieces of `Parts`, which then need not exist in memory.
+
+/// Says that the message is shorter than its extensions.
+#[inline(always)]
+fn no_extensions(opcode: u32, total_extlen: u16, found: usize) -> DecodeError {
+    let expected = Expected::AtLeast { expected: u64::from(total_extlen).saturating_mul(8), found };
+    DecodeError { opcode, field: "total_extlen", expected }
+}
+
+/// Says which part was not taken whole, from what is left of each.
+#[inline(always)]
+fn left_over(opcode: u32, argument: usize, payload: usize, extensions: usize) -> DecodeError {
+    let (field, found) = match (argument, payload) {
+        (0, 0) => ("extensions", extensions),
+        (0, payload) => ("payload", payload),
+        (argument, _) => ("argument", argument),
+    };
+    DecodeError { opcode, field, expected: Expected::Nothing { found } }
+}
+
+/// Says why there is no name: no NUL, nothing in front of it, or a slash.
+#[cold]
+#[inline(never)]
+fn no_name(opcode: u32, field: &'static str, payload: &[u8]) -> DecodeError {
+    let string = cut(payload, scan::find_nul(payload));
+    let why = string.map(|(string, _)| Name::new(string)).and_then(Result::err);
+    DecodeError { opcode, field, expected: why.map_or(Expected::Terminator, Expected::Name) }
 }

@@ -90,6 +90,7 @@ pub mod op;
 pub mod opcode;
 pub mod reply;
 pub mod request;
+mod scan;
 pub mod types;
 mod writer;
 

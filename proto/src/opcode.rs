@@ -38,6 +38,7 @@ macro_rules! opcodes {
 
             /// The opcode of a wire number, or `None` for a number that is not in the table.
             #[must_use]
+            #[inline(always)]
             pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw {
                     $($raw => Some(Self::$variant),)*
@@ -66,6 +67,7 @@ macro_rules! opcodes {
             /// Two opcodes have shorter forms: SETXATTR (8 bytes unless SETXATTR_EXT is agreed)
             /// and INIT (16 bytes before 7.36).
             #[must_use]
+            #[inline]
             pub const fn argument_len(self) -> usize {
                 match self {
                     $(Self::$variant => size_of::<$argument>(),)*

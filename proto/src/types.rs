@@ -10,6 +10,8 @@ use core::num::NonZeroU16;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::scan;
+
 /// What an operation gives: a value, or the [`Errno`] that the caller of the system call sees.
 pub type Result<T> = core::result::Result<T, Errno>;
 
@@ -282,14 +284,17 @@ impl Name {
         if bytes.is_empty() {
             return Err(NameError::Empty);
         }
-        if bytes.contains(&0) {
-            return Err(NameError::Nul);
+        if scan::find_nul_or_slash(bytes) != bytes.len() {
+            let nul = bytes.contains(&0);
+            return Err(if nul { NameError::Nul } else { NameError::Slash });
         }
-        if bytes.contains(&b'/') {
-            return Err(NameError::Slash);
-        }
+        Self::from_checked(bytes).ok_or(NameError::Empty)
+    }
+
+    /// Borrows bytes that have passed the checks of [`Name::new`].
+    pub(crate) fn from_checked(bytes: &[u8]) -> Option<&Self> {
         // A wrapper of bytes has no size and no alignment to miss.
-        Self::ref_from_bytes(bytes).map_err(|_| NameError::Empty)
+        Self::ref_from_bytes(bytes).ok()
     }
 
     /// The bytes, without terminator.

@@ -27,6 +27,7 @@ impl<'b> Writer<'b> {
         Ok(Self { rest, needed })
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), TooSmall> {
         let rest = core::mem::take(&mut self.rest);
         let (front, behind) =
@@ -36,6 +37,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn put<T>(&mut self, value: &T) -> Result<(), TooSmall>
     where
         T: IntoBytes + Immutable + ?Sized,
@@ -45,7 +47,9 @@ impl<'b> Writer<'b> {
 
     /// Fills what is left with zeros and returns the length of the whole.
     pub(crate) fn finish(self) -> usize {
-        self.rest.fill(0);
+        if !self.rest.is_empty() {
+            self.rest.fill(0);
+        }
         self.needed
     }
 }

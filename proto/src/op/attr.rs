@@ -117,6 +117,7 @@ fn handle(getattr_flags: u32, fh: Fh) -> Option<Fh> {
 }
 
 impl GetAttr {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::GetattrIn = parts.argument()?;
         parts.end()?;
@@ -125,6 +126,7 @@ impl GetAttr {
 }
 
 impl SetAttr {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::SetattrIn = parts.argument()?;
         parts.end()?;
@@ -153,6 +155,7 @@ impl SetAttr {
 }
 
 impl Statx {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::StatxIn = parts.argument()?;
         parts.end()?;
@@ -172,6 +175,7 @@ impl ReadLink {
 }
 
 impl Access {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::AccessIn = parts.argument()?;
         parts.end()?;

@@ -104,6 +104,7 @@ pub struct FSyncDir {
 }
 
 impl OpenDir {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
@@ -112,6 +113,7 @@ impl OpenDir {
 }
 
 impl ReadDir {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::ReadIn = parts.argument()?;
         parts.end()?;
@@ -130,6 +132,7 @@ impl ReadDirPlus {
 }
 
 impl ReleaseDir {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::ReleaseIn { fh, flags, release_flags, lock_owner } = parts.argument()?;
         parts.end()?;
@@ -138,6 +141,7 @@ impl ReleaseDir {
 }
 
 impl FSyncDir {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FsyncIn { fh, fsync_flags, .. } = parts.argument()?;
         parts.end()?;

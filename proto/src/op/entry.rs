@@ -114,6 +114,7 @@ pub struct Link<'a> {
 }
 
 impl<'a> Lookup<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let name = parts.name("name")?;
         parts.end()?;
@@ -122,6 +123,7 @@ impl<'a> Lookup<'a> {
 }
 
 impl Forget {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::ForgetIn = parts.argument()?;
         parts.end()?;
@@ -130,6 +132,7 @@ impl Forget {
 }
 
 impl<'a> BatchForget<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let fixed: abi::BatchForgetIn = parts.argument()?;
         let items = parts.items("items", fixed.count)?;
@@ -139,6 +142,7 @@ impl<'a> BatchForget<'a> {
 }
 
 impl<'a> Unlink<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let name = parts.name("name")?;
         parts.end()?;
@@ -147,6 +151,7 @@ impl<'a> Unlink<'a> {
 }
 
 impl<'a> RmDir<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let name = parts.name("name")?;
         parts.end()?;
@@ -162,6 +167,7 @@ impl<'a> Rename<'a> {
     }
 
     /// The form with flags: RENAME2.
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let fixed: abi::Rename2In = parts.argument()?;
         Self::decode_names(parts, fixed.newdir, fixed.flags.into())
@@ -180,6 +186,7 @@ impl<'a> Rename<'a> {
 }
 
 impl<'a> Link<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let fixed: abi::LinkIn = parts.argument()?;
         let name = parts.name("name")?;

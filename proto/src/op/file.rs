@@ -121,6 +121,7 @@ pub struct FSync {
 }
 
 impl Open {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
@@ -129,6 +130,7 @@ impl Open {
 }
 
 impl Read {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::ReadIn = parts.argument()?;
         parts.end()?;
@@ -140,6 +142,7 @@ impl Read {
 }
 
 impl<'a> Write<'a> {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let fixed: abi::WriteIn = parts.argument()?;
         let data = parts.data("data", fixed.size)?;
@@ -153,6 +156,7 @@ impl<'a> Write<'a> {
 }
 
 impl Flush {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FlushIn { fh, lock_owner, .. } = parts.argument()?;
         parts.end()?;
@@ -161,6 +165,7 @@ impl Flush {
 }
 
 impl Release {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::ReleaseIn { fh, flags, release_flags, lock_owner } = parts.argument()?;
         parts.end()?;
@@ -169,6 +174,7 @@ impl Release {
 }
 
 impl FSync {
+    #[inline]
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FsyncIn { fh, fsync_flags, .. } = parts.argument()?;
         parts.end()?;
