@@ -4,6 +4,8 @@
 //! piece of memory. Nothing else differs but the library, so a paired run of `scripts/compare`
 //! compares the libraries.
 
+pub mod codec;
+
 use std::time::Duration;
 
 /// Bytes of the file.
