@@ -79,12 +79,12 @@ impl Mailbox {
 
     /// Marks a slot's future as ready to be polled.
     pub(crate) fn wake(&self, slot: usize) {
-        self.woken[slot / 64].fetch_or(1 << (slot % 64), Ordering::Release);
+        self.woken[slot / 64].fetch_or(1 << (slot % 64), Ordering::SeqCst);
         self.ring();
     }
 
     fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
             // The counter cannot overflow: it is rung once until it is heard.
             let _ = self.bell.write(1);
         }
@@ -93,12 +93,12 @@ impl Mailbox {
     /// Takes what is there: letters into `letters`, slots to poll into `slots`.
     pub(crate) fn fetch(&self, letters: &mut Vec<Letter>, slots: &mut Vec<usize>) {
         let _ = self.bell.read();
-        // Cleared before looking: what is put from here on rings again.
-        self.rung.store(false, Ordering::Release);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        // Cleared before looking: what is put from here on rings again. One order of all four steps
+        // (set the bit, ring; clear the ring, look at the bits) keeps a bit from being missed.
+        self.rung.store(false, Ordering::SeqCst);
         letters.extend(self.letters.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
         for (index, word) in self.woken.iter().enumerate() {
-            let mut bits = word.swap(0, Ordering::AcqRel);
+            let mut bits = word.swap(0, Ordering::SeqCst);
             while bits != 0 {
                 slots.push(index * 64 + bits.trailing_zeros() as usize);
                 bits &= bits - 1;

@@ -48,6 +48,8 @@ const ENGINE_WISHES: InitFlags = InitFlags::ASYNC_READ
     .union(InitFlags::INIT_EXT);
 /// How long a busy mount's dirty pages may take when a signal ends the session.
 const SYNC_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may take to end after its mount was taken away.
+const END_LIMIT: Duration = Duration::from_secs(2);
 /// The kernel wants room for this much before it knows `max_write`.
 const INIT_BUFFER: usize = 8192 + 4096;
 
@@ -191,8 +193,12 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn unmount(mut self) -> Result<Stats> {
+        if self.mount.is_mounted_elsewhere() {
+            // Taking one of several mounts away writes nothing back.
+            write_back(self.mount.path());
+        }
         match self.mount.unmount() {
-            Ok(()) => {}
+            Ok(()) => self.end_within(END_LIMIT),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 write_back(self.mount.path());
                 self.mount.force();
@@ -209,6 +215,24 @@ impl Session {
         match end {
             End::Failed(_) => verdict(end, stats),
             End::Aborted | End::Unmounted => Ok(stats),
+        }
+    }
+
+    /// Waits until the connection has ended, and after `limit` ends it: another mount of it, say
+    /// in another namespace, may live for ever.
+    fn end_within(&self, limit: Duration) {
+        let Some(crew) = &self.crew else { return };
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(crew.done(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => {
+                tracing::warn!("mounted elsewhere too; its users there are cut off");
+                crew.stop();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "poll");
+                crew.stop();
+            }
         }
     }
 

@@ -190,6 +190,11 @@ impl Mount {
             && table::newest_fuse_at(&self.path) == self.connection
     }
 
+    /// Whether the same filesystem is mounted on another path too, in this namespace.
+    pub(crate) fn is_mounted_elsewhere(&self) -> bool {
+        self.connection.is_some_and(|connection| table::mounts_of(connection) > 1)
+    }
+
     /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use.
     pub(crate) fn unmount(&mut self) -> io::Result<()> {
         match self.way {

@@ -16,6 +16,17 @@ pub(super) fn newest_fuse_at(path: &Path) -> Option<u32> {
     newest(&table, path)
 }
 
+/// How many mounts there are of the FUSE filesystem whose device has that minor.
+pub(super) fn mounts_of(minor: u32) -> usize {
+    fs::read("/proc/self/mountinfo").map_or(0, |table| count(&table, minor))
+}
+
+fn count(table: &[u8], minor: u32) -> usize {
+    let device = format!("0:{minor}");
+    let is_of = |line: &&[u8]| line.split(|byte| *byte == b' ').nth(2) == Some(device.as_bytes());
+    table.split(|byte| *byte == b'\n').filter(is_of).count()
+}
+
 fn newest(table: &[u8], path: &Path) -> Option<u32> {
     let lines = table.split(|byte| *byte == b'\n');
     let (device, kind) = lines.rev().find_map(|line| entry(line, path))?;
@@ -74,5 +85,6 @@ mod tests {
         assert_eq!(newest(TABLE, Path::new("/mnt/c")), None, "a tmpfs covers it");
         assert_eq!(newest(TABLE, Path::new("/")), None);
         assert_eq!(newest(TABLE, Path::new("/mnt/d")), None);
+        assert_eq!((count(TABLE, 51), count(TABLE, 5)), (1, 0));
     }
 }

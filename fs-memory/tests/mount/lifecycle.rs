@@ -22,6 +22,7 @@ drills!(
     sigterm_with_an_open_file,
     busy_umount_is_refused,
     lazy_umount_waits_for_the_last_close,
+    another_mount_of_it_does_not_keep_the_daemon,
     forced_umount_ends_the_daemon,
     forced_umount_under_load_frees_the_clients,
     sigkill_gives_enotconn_and_umount_works,
@@ -128,6 +129,20 @@ fn lazy_umount_waits_for_the_last_close(transport: Transport) {
     client.send("close");
     client.expect_line("closed", STEP);
     daemon.wait_for_success();
+    wait_until_gone(daemon.connection());
+}
+
+fn another_mount_of_it_does_not_keep_the_daemon(transport: Transport) {
+    let mut daemon = start(transport);
+    use_it(&daemon);
+    let other = tempfile::tempdir().unwrap();
+    let mut bind = Command::new("mount");
+    let bound = run_limited(bind.arg("--bind").args([daemon.mountpoint(), other.path()]));
+    assert!(bound.is_ok_and(|(status, _)| status.success()), "mount --bind");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_success();
+    assert!(system::mounted_at(daemon.mountpoint()).is_none(), "the mount is left");
+    system::umount(other.path(), &[]).unwrap();
     wait_until_gone(daemon.connection());
 }
 
