@@ -13,7 +13,10 @@ use crate::op;
 use crate::opcode::Opcode;
 
 /// Decodes requests of one opcode.
-type Decoder<'a> = fn(&InHeader, &'a [u8], &'a [u8]) -> Result<Operation<'a>, DecodeError>;
+type Decoder = for<'a> fn(&InHeader, &'a [u8], &'a [u8]) -> Result<Operation<'a>, DecodeError>;
+
+/// Opcodes from here on, which is CUSE_INIT alone, are not in [`DECODERS`].
+const DECODERS_LEN: usize = 64;
 
 macro_rules! operations {
     ($($opcode:ident => $op:ty, $decode:expr;)*) => {
@@ -52,15 +55,9 @@ macro_rules! operations {
                 argument: &'a [u8],
                 payload: &'a [u8],
             ) -> Result<Self, DecodeError> {
-                // A pointer, so that choosing is one jump with all arguments in their registers.
-                let decode: Decoder<'a> = match Opcode::from_raw(header.opcode) {
-                    $(Some(Opcode::$opcode) => |header, argument, payload| {
-                        $decode(Parts::new(header, argument, payload)?).map(Self::$opcode)
-                    },)*
-                    None => |header, argument, payload| {
-                        Ok(Self::Unknown { opcode: header.opcode, argument, payload })
-                    },
-                };
+                // One jump, with all arguments still in their registers.
+                let at = usize::try_from(header.opcode).unwrap_or(usize::MAX);
+                let decode = DECODERS.get(at).unwrap_or(&(decode_high as Decoder));
                 decode(header, argument, payload)
             }
 
@@ -73,7 +70,43 @@ macro_rules! operations {
                 }
             }
         }
+
+        /// The decoder of each opcode below [`DECODERS_LEN`].
+        #[expect(clippy::indexing_slicing, reason = "the compiler does it")]
+        static DECODERS: [Decoder; DECODERS_LEN] = {
+            let mut decoders: [Decoder; DECODERS_LEN] = [unknown; DECODERS_LEN];
+            $(if (Opcode::$opcode as usize) < DECODERS_LEN {
+                decoders[Opcode::$opcode as usize] = |header, argument, payload| {
+                    $decode(Parts::new(header, argument, payload)?).map(Operation::$opcode)
+                };
+            })*
+            decoders
+        };
+        const _: () = assert!([$(Opcode::$opcode),*].len() == Opcode::COUNT);
     };
+}
+
+/// What the table does not have.
+fn unknown<'a>(
+    header: &InHeader,
+    argument: &'a [u8],
+    payload: &'a [u8],
+) -> Result<Operation<'a>, DecodeError> {
+    Ok(Operation::Unknown { opcode: header.opcode, argument, payload })
+}
+
+/// The decoder of all opcodes from [`DECODERS_LEN`] on.
+fn decode_high<'a>(
+    header: &InHeader,
+    argument: &'a [u8],
+    payload: &'a [u8],
+) -> Result<Operation<'a>, DecodeError> {
+    match Opcode::from_raw(header.opcode) {
+        Some(Opcode::CuseInit) => {
+            op::CuseInit::decode(Parts::new(header, argument, payload)?).map(Operation::CuseInit)
+        }
+        _ => unknown(header, argument, payload),
+    }
 }
 
 operations! {
