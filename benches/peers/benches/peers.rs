@@ -12,6 +12,9 @@ use polyfuse::Request;
 
 const HAND_OVER: &str = env!("CARGO_BIN_EXE_hand-over");
 
+const FUSER: &[&str] =
+    &["fuser::request::RequestWithSender::new*", "fuser::request::RequestWithSender::dispatch*"];
+
 /// Counts inside of `functions`, and not any more once the filesystem is reached.
 fn inside(functions: &[&str]) -> LibraryBenchmarkConfig {
     let toggles = functions.iter().copied().chain(["fusewire_peers::handler_reached*"]);
@@ -65,9 +68,7 @@ fn fuse_backend_rs(prepared: backend::Prepared) {
     backend::measured_backend(prepared)
 }
 
-#[library_benchmark(
-    config = inside(&["fuser::request::RequestWithSender::new*", "fuser::request::RequestWithSender::dispatch*"])
-)]
+#[library_benchmark(config = inside(FUSER))]
 #[bench::read(fuser_peer::prepare(codec::read()))]
 #[bench::write(fuser_peer::prepare(codec::write()))]
 #[bench::lookup_1(fuser_peer::prepare(codec::lookup(1)))]
