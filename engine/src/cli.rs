@@ -288,8 +288,12 @@ impl About {
     }
 }
 
-/// A reader never sees half a file.
+/// A reader never sees half a file. What is no regular file (a device, a fifo, a symbolic link) is
+/// written to and never replaced.
 fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_file()) {
+        return fs::write(path, text);
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(name);
@@ -320,6 +324,18 @@ fn summary(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_replace_regular_files_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&file, "1").unwrap();
+        write_atomically(&link, "2").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "2");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is left");
+    }
 
     #[test]
     fn sizes() {

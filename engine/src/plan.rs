@@ -131,8 +131,9 @@ fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {
         )));
     }
     let limit = u64::from(around.max_pages_limit) * around.page_size;
-    let wanted = config.max_write.next_multiple_of(around.page_size);
-    Ok(wanted.min(limit.max(around.page_size)))
+    // The limit is whole pages, so what it cuts needs no rounding and cannot wrap.
+    let limit = limit.max(around.page_size);
+    Ok(config.max_write.min(limit).next_multiple_of(around.page_size))
 }
 
 /// Why FUSE-over-io_uring cannot be had.
@@ -187,6 +188,12 @@ mod tests {
             assert_eq!(plan.transport, TransportKind::Device);
             assert!(plan.why.contains(word), "{}", plan.why);
         }
+    }
+
+    #[test]
+    fn the_largest_max_write_is_cut_to_the_limit() {
+        let config = Config::new("/x").max_write(u64::MAX);
+        assert_eq!(plan(&config, &around(), InitFlags::empty()).unwrap().max_write, MIB);
     }
 
     #[test]

@@ -92,13 +92,15 @@ impl Memory {
 
 fn set_access_list(state: &mut State, op: &SetXattr<'_>) -> Result<()> {
     let list = Acl::parse(op.value)?;
+    // What can fail comes first: a list that found no room may not open the file by its mode.
+    replace_list(state, acl::ACCESS, list.as_ref().filter(|list| !list.is_plain()))?;
     if let Some(list) = &list {
         state.mode = state.mode & !0o777 | list.mode();
     }
     if op.setxattr_flags.contains(SetXattrFlags::ACL_KILL_SGID) {
         state.mode &= !S_ISGID;
     }
-    replace_list(state, acl::ACCESS, list.filter(|list| !list.is_plain()).as_ref())
+    Ok(())
 }
 
 fn replace_list(state: &mut State, name: &[u8], list: Option<&Acl>) -> Result<()> {

@@ -203,13 +203,13 @@ impl State {
 
     /// Sets the permission bits; the access control list follows.
     pub(crate) fn set_mode(&mut self, mode: u32) -> Result<()> {
-        self.mode = mode & !S_IFMT;
         if let Ok(value) = self.xattrs.get(acl::ACCESS)
             && let Some(mut list) = Acl::parse(value)?
         {
             list.set_mode(mode);
             self.xattrs.set(acl::ACCESS, &list.bytes(), 0)?;
         }
+        self.mode = mode & !S_IFMT;
         Ok(())
     }
 

@@ -78,9 +78,11 @@ impl Xattrs {
         if old.is_none() && listed + name.len() + 1 > LIST_MAX {
             return Err(Errno::ENOSPC);
         }
-        self.lease.grow(cost(name, value))?;
+        // Only the difference, so that a value of the same length can be set on a full filesystem.
+        let (new, old) = (cost(name, value), old.unwrap_or(0));
+        self.lease.grow(new.saturating_sub(old))?;
         self.values.insert(name.into(), value.into());
-        self.lease.shrink(old.unwrap_or(0));
+        self.lease.shrink(old.saturating_sub(new));
         Ok(())
     }
 
@@ -119,6 +121,8 @@ mod tests {
         xattrs.set(b"user.b", &[0; 65536], 0).unwrap();
         xattrs.set(b"user.c", &[0; 65536], 0).unwrap();
         assert_eq!(xattrs.set(b"user.d", &[0; 65536], 0), Err(Errno::ENOSPC));
+        // The room is full but for what the old value takes.
+        xattrs.set(b"user.b", &[1; 65536], 0).unwrap();
         for name in [b"user.a", b"user.b", b"user.c"] {
             xattrs.remove(name).unwrap();
         }

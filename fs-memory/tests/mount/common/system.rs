@@ -93,6 +93,8 @@ pub(crate) fn why_no_mount() -> Option<String> {
 
 /// Why FUSE-over-io_uring is impossible here; `None` where it is, and then it is switched on.
 pub(crate) fn why_no_uring() -> Option<String> {
+    // Not while another test relies on its being off.
+    let _lock = Lock::of_starting();
     match fs::read_to_string(ENABLE_URING) {
         Err(error) => Some(format!("{ENABLE_URING}: {error}")),
         Ok(value) if value.trim() == "Y" => None,
