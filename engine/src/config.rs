@@ -139,9 +139,10 @@ impl Config {
         options: Vec<String>
     }
     setter! {
-        /// Whether [`crate::Session::run`] ends on SIGINT and SIGTERM. Default: yes. Threads that
-        /// the program started before the session must block both: the system may hand a signal to
-        /// any thread that does not, and that ends the process with the mount in place.
+        /// Whether [`crate::Session::run`] ends on SIGINT, SIGTERM and SIGHUP. Default: yes.
+        /// Threads that the program started before the session must block these and SIGUSR1: the
+        /// system may hand a signal to any thread that does not, and that ends the process with the
+        /// mount in place.
         signals: bool
     }
 }

@@ -9,8 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use fusewire_proto::negotiate::Agreement;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
@@ -116,7 +119,7 @@ impl Crew {
                 done: Arc::clone(&crew.done),
             };
             let (make, hello) = (Arc::clone(make), hello.clone());
-            let thread = spawn(shard, move || seat.work(&*make, &hello))
+            let thread = spawn(shard, move || seat.work(&*make, hello))
                 .map_err(|error| fatal("a thread for each shard", error))?;
             crew.threads.push(thread);
         }
@@ -168,6 +171,24 @@ impl Crew {
         self.stats.clone()
     }
 
+    /// Waits until all shards have ended; false if some have not after `limit`.
+    pub(crate) fn all_end_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut left = self.threads.len() as u64;
+        while left > 0 {
+            let rest = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO);
+            match poll(&mut [PollFd::new(self.done(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return false,
+                // The count is of those that ended since it was read last.
+                Ok(_) => left = left.saturating_sub(self.done.read().unwrap_or(0)),
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     /// Asks the shards to end without waiting for the kernel.
     pub(crate) fn stop(&self) {
         for mailbox in self.mailboxes.iter() {
@@ -217,7 +238,7 @@ impl Drop for Seat {
 }
 
 impl Seat {
-    fn work<S: Service>(mut self, make: &dyn Fn(usize) -> S, hello: &Sender<Hello>) -> End {
+    fn work<S: Service>(mut self, make: &dyn Fn(usize) -> S, hello: Sender<Hello>) -> End {
         match self.terms.plan.transport {
             TransportKind::Device => {
                 let parts = self.device_parts();
@@ -235,7 +256,7 @@ impl Seat {
         &self,
         parts: Result<Parts<T>, Refusal>,
         make: &dyn Fn(usize) -> S,
-        hello: &Sender<Hello>,
+        hello: Sender<Hello>,
     ) -> End {
         let (go, gone) = channel();
         let (parts, result) = match parts {
@@ -245,6 +266,8 @@ impl Seat {
         let service = parts.is_some().then(|| Rc::new(make(self.shard)));
         // Nobody to hear it means that the session gave up already.
         let _ = hello.send(Hello { result, go });
+        // So that the session sees the end of the channel when another shard panics in `make`.
+        drop(hello);
         match (parts, service) {
             (Some(parts), Some(service)) if gone.recv().is_ok() => run(parts, service),
             _ => End::Unmounted,

@@ -48,7 +48,7 @@ const ENGINE_WISHES: InitFlags = InitFlags::ASYNC_READ
     .union(InitFlags::INIT_EXT);
 /// How long a busy mount's dirty pages may take when a signal ends the session.
 const SYNC_LIMIT: Duration = Duration::from_secs(5);
-/// How long a connection may take to end after its mount was taken away.
+/// How long a connection may take to end after its mount was taken away, or a shard ended.
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// The kernel wants room for this much before it knows `max_write`.
 const INIT_BUFFER: usize = 8192 + 4096;
@@ -69,7 +69,7 @@ pub struct Session {
 pub enum Event {
     /// SIGUSR1: whoever runs the session may report.
     Report,
-    /// SIGINT or SIGTERM: the session is going to end.
+    /// SIGINT, SIGTERM or SIGHUP: the session is going to end.
     Terminate,
 }
 
@@ -159,7 +159,8 @@ impl Session {
         self.crew.as_ref().map(|crew| Stats::sum(crew.stats())).unwrap_or_default()
     }
 
-    /// Serves until the mount is gone or, with [`Config::signals`], SIGINT or SIGTERM comes.
+    /// Serves until the mount is gone or, with [`Config::signals`], SIGINT, SIGTERM or SIGHUP
+    /// comes.
     /// Returns the counters of the whole life.
     ///
     /// # Errors
@@ -180,6 +181,7 @@ impl Session {
             }
         }
         let was_attached = self.mount.is_attached();
+        self.end_in_time("a shard ended and the connection did not");
         let (end, stats) = self.join();
         // Ended from outside with the mount still there: umount -f of a busy one, or an abort.
         let end = if was_attached && end == End::Unmounted { End::Aborted } else { end };
@@ -198,7 +200,7 @@ impl Session {
             write_back(self.mount.path());
         }
         match self.mount.unmount() {
-            Ok(()) => self.end_within(END_LIMIT),
+            Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 write_back(self.mount.path());
                 self.mount.force();
@@ -207,9 +209,10 @@ impl Session {
                     crew.stop();
                 }
             }
-            // EINVAL: somebody else has unmounted it in between.
-            Err(error) => tracing::debug!(%error, "umount"),
+            // Somebody else has unmounted it in between, moved it, or mounted something on it.
+            Err(error) => tracing::warn!(%error, "not unmounted"),
         }
+        self.end_in_time("the connection lives on");
         let (end, stats) = self.join();
         // A forced end shows as an abort to some shards; here it was asked for.
         match end {
@@ -218,21 +221,14 @@ impl Session {
         }
     }
 
-    /// Waits until the connection has ended, and after `limit` ends it: another mount of it, say
-    /// in another namespace, may live for ever.
-    fn end_within(&self, limit: Duration) {
+    /// Waits until the connection has ended, and after [`END_LIMIT`] ends it: a shard may have
+    /// failed alone, and another mount, say in another namespace, may live for ever.
+    fn end_in_time(&mut self, why: &'static str) {
         let Some(crew) = &self.crew else { return };
-        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(crew.done(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => {
-                tracing::warn!("mounted elsewhere too; its users there are cut off");
-                crew.stop();
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "poll");
-                crew.stop();
-            }
+        if !crew.all_end_within(END_LIMIT) {
+            tracing::warn!("{why}; its users are cut off");
+            self.mount.force();
+            crew.stop();
         }
     }
 
@@ -293,7 +289,8 @@ fn verdict(end: End, stats: Stats) -> Result<Stats> {
 
 /// Blocks the signals that end a session or ask for a report, and gives a descriptor for them.
 fn catch_signals() -> Result<SignalFd> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
+    let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    let signals = SigSet::from_iter(ends.into_iter().chain([Signal::SIGUSR1]));
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)
         .map_err(|error| start("the signal mask", error.into()))?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)

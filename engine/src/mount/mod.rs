@@ -195,8 +195,12 @@ impl Mount {
         self.connection.is_some_and(|connection| table::mounts_of(connection) > 1)
     }
 
-    /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use.
+    /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use. What others
+    /// have mounted on it is theirs: an error then.
     pub(crate) fn unmount(&mut self) -> io::Result<()> {
+        if !matches!(self.way, Way::Prepared(_)) && !self.is_attached() {
+            return Err(io::Error::other("what is mounted there now is not ours"));
+        }
         match self.way {
             Way::Prepared(_) => {}
             Way::Kernel => umount2(&self.path, MntFlags::UMOUNT_NOFOLLOW)?,

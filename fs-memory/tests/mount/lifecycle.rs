@@ -23,6 +23,10 @@ drills!(
     busy_umount_is_refused,
     lazy_umount_waits_for_the_last_close,
     another_mount_of_it_does_not_keep_the_daemon,
+    what_others_mounted_on_it_stays,
+    sigterm_ends_a_daemon_that_was_unmounted_lazily,
+    sighup_unmounts,
+    a_shard_that_fails_ends_the_mount,
     forced_umount_ends_the_daemon,
     forced_umount_under_load_frees_the_clients,
     sigkill_gives_enotconn_and_umount_works,
@@ -143,6 +147,68 @@ fn another_mount_of_it_does_not_keep_the_daemon(transport: Transport) {
     daemon.wait_for_success();
     assert!(system::mounted_at(daemon.mountpoint()).is_none(), "the mount is left");
     system::umount(other.path(), &[]).unwrap();
+    wait_until_gone(daemon.connection());
+}
+
+fn what_others_mounted_on_it_stays(transport: Transport) {
+    let mut daemon = start(transport);
+    use_it(&daemon);
+    let mut tmpfs = Command::new("mount");
+    let mounted = run_limited(tmpfs.args(["-t", "tmpfs", "mine"]).arg(daemon.mountpoint()));
+    assert!(mounted.is_ok_and(|(status, _)| status.success()), "mount -t tmpfs");
+    daemon.signal(Signal::TERM);
+    let status = daemon.wait();
+    assert!(status.success(), "{status}: {}", daemon.messages());
+    let on_top = system::mounted_at(daemon.mountpoint()).expect("the other mount");
+    assert_eq!(on_top.kind, "tmpfs");
+    // Below it ours could not be taken away; it is dead.
+    system::umount(daemon.mountpoint(), &[]).unwrap();
+    system::umount(daemon.mountpoint(), &[]).unwrap();
+    wait_until_gone(daemon.connection());
+}
+
+fn sigterm_ends_a_daemon_that_was_unmounted_lazily(transport: Transport) {
+    let mut daemon = start(transport);
+    let mut client = clients::start(&daemon, "hold");
+    client.expect_line("open", STEP);
+    system::umount(daemon.mountpoint(), &["-l"]).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_success();
+    client.send("try");
+    let line = client.line(STEP).expect("an answer");
+    assert!(is_gone(&line), "the open file gives {line}");
+    client.send("close");
+    client.expect_line("closed", STEP);
+    wait_until_gone(daemon.connection());
+}
+
+fn sighup_unmounts(transport: Transport) {
+    ends_by(transport, Signal::HUP, 1);
+}
+
+/// A shard whose ring fails (here by a descriptor limit of strace's making) takes the others along.
+fn a_shard_that_fails_ends_the_mount(transport: Transport) {
+    let mut daemon = start(transport);
+    use_it(&daemon);
+    let pid = daemon.pid().as_raw_nonzero();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let name = |task: &std::path::Path| std::fs::read_to_string(task.join("comm")).unwrap();
+    let shard = tasks.map(|task| task.unwrap().path()).find(|task| name(task) == "fusewire-1\n");
+    let shard = shard.expect("a second shard");
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o", "/dev/null", "-e", "inject=io_uring_enter:error=EFAULT:when=1+"]);
+    let Ok(mut strace) = strace.arg("-p").arg(shard.file_name().unwrap()).spawn() else {
+        return system::skipped("a_shard_that_fails_ends_the_mount", "strace is not installed");
+    };
+    // Whoever asks meets either shard, so that the failing one wakes.
+    let script = "for i in $(seq 200); do taskset -c $((i % 2)) stat -f \"$0\" || break; done";
+    let mut ask = Command::new("sh");
+    let asked = run_limited(ask.args(["-c", script]).arg(daemon.mountpoint()));
+    let status = daemon.wait();
+    let _ = strace.wait();
+    assert!(status.code().is_some_and(|code| code > 0), "{status}: {asked:?}");
+    assert!(daemon.messages().contains("serving failed"), "{:?}", daemon.messages());
+    assert!(system::mounted_at(daemon.mountpoint()).is_none(), "a mount is left");
     wait_until_gone(daemon.connection());
 }
 
