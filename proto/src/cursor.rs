@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::abi::InHeader;
 use crate::opcode::Opcode;
 use crate::scan;
-use crate::types::{Errno, Name, NameError};
+use crate::types::{Errno, Name, NameError, Text, XattrName};
 
 /// Why a request could not be decoded: which field of which opcode, and what was expected there.
 ///
@@ -191,13 +191,19 @@ impl<'a> Parts<'a> {
         Err(no_name(self.opcode, field, self.payload))
     }
 
+    /// Takes a string of any length and content.
+    pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a Text, DecodeError> {
+        let bytes = self.string(field)?;
+        Text::from_checked(bytes).ok_or_else(|| self.error(field, Expected::Terminator))
+    }
+
     /// Takes a string of at least one byte; slashes are allowed.
-    pub(crate) fn xattr_name(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn xattr_name(&mut self) -> Result<&'a XattrName, DecodeError> {
         let bytes = self.string("name")?;
-        if bytes.is_empty() {
-            return Err(self.error("name", Expected::NotEmpty));
+        match XattrName::from_checked(bytes) {
+            Some(name) if !bytes.is_empty() => Ok(name),
+            _ => Err(self.error("name", Expected::NotEmpty)),
         }
-        Ok(bytes)
     }
 
     /// Takes exactly `len` bytes of payload, which must be all that is left.

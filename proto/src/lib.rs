@@ -78,6 +78,7 @@
 extern crate std;
 
 pub mod abi;
+mod composer;
 mod cursor;
 pub mod dirent;
 pub mod flags;
@@ -94,6 +95,7 @@ mod scan;
 pub mod types;
 mod writer;
 
+pub use composer::EncodeError;
 pub use cursor::{DecodeError, Expected};
 pub use dirent::{DirentPlusWriter, DirentWriter};
 pub use negotiate::{Agreement, Limits, NegotiateError, Offer, Reason, Wishes, negotiate};
@@ -101,9 +103,9 @@ pub use notify::Notification;
 pub use op::FileLock;
 pub use opcode::Opcode;
 pub use reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
-pub use request::Operation;
+pub use request::{Envelope, Forms, Operation};
 pub use types::{
-    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Timestamp,
-    Unique,
+    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Text,
+    Timestamp, Unique, XattrName,
 };
 pub use writer::TooSmall;

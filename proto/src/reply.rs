@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use crate::abi;
-use crate::flags::{AttrFlags, FOpenFlags, IoctlFlags};
+use crate::flags::{AttrFlags, FOpenFlags, IoctlFlags, StatxMask};
 use crate::op::FileLock;
 use crate::types::{Fh, Generation, NodeId, Timestamp};
 use crate::writer::{TooSmall, Writer};
@@ -136,8 +136,8 @@ impl From<&Attributes> for abi::AttrOut {
 /// Attributes of an inode, as statx(2) shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statx {
-    /// Which fields are valid: bits of [`StatxMask`](crate::flags::StatxMask).
-    pub mask: u32,
+    /// Which fields are valid.
+    pub mask: StatxMask,
     /// Preferred I/O size, bytes.
     pub blksize: u32,
     /// Attribute bits of statx(2).
@@ -185,7 +185,7 @@ impl From<Timestamp> for abi::SxTime {
 impl From<&Statx> for abi::Statx {
     fn from(statx: &Statx) -> Self {
         Self {
-            mask: statx.mask,
+            mask: statx.mask.bits(),
             blksize: statx.blksize,
             attributes: statx.attributes,
             nlink: statx.nlink,

@@ -1,22 +1,27 @@
-//! Requests: from the bytes that the kernel sent to an [`Operation`].
+//! Requests: from the bytes that the kernel sent to an [`Operation`], and back.
 //!
 //! [`Operation::decode`] takes a message already in pieces, which is how a ring entry holds it;
 //! [`split`] cuts a contiguous message into those pieces. Both borrow, neither copies bulk data.
-//! What each operation means is in [`op`]; the bounds are checked by `cursor`. Encoding
-//! requests, for a simulated kernel and for recorders, will be the inverse of this file.
+//! What each operation means is in [`op`]; the bounds are checked by `cursor`. The other direction,
+//! [`Operation::encode`], is what simulated kernels, proxies and replay need.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
-use crate::abi::{self, InHeader};
+use crate::abi::{self, InHeader, URING_OP_IN_OUT_SZ};
+use crate::composer::{Composer, Piece};
 use crate::cursor::{DecodeError, Expected, Parts};
 use crate::op;
 use crate::opcode::Opcode;
+use crate::types::{NodeId, Unique};
+use crate::writer::TooSmall;
+
+pub use crate::composer::EncodeError;
 
 /// Decodes requests of one opcode.
 type Decoder<'a> = fn(&InHeader, &'a [u8], &'a [u8]) -> Result<Operation<'a>, DecodeError>;
 
 macro_rules! operations {
-    ($($opcode:ident => $op:ty, $decode:expr;)*) => {
+    ($($opcode:ident => $op:ty, $decode:ident, $encode:ident;)*) => {
         /// A decoded request. One variant per opcode, and one for numbers that are not known.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Operation<'a> {
@@ -30,8 +35,10 @@ macro_rules! operations {
                 opcode: u32,
                 /// The fixed struct, as far as the transport could tell.
                 argument: &'a [u8],
-                /// All the rest.
+                /// All the rest, extensions included.
                 payload: &'a [u8],
+                /// How much of the end of `payload` the header calls extensions, units of 8 bytes.
+                total_extlen: u16,
             },
         }
 
@@ -55,10 +62,11 @@ macro_rules! operations {
                 // A pointer, so that choosing is one jump with all arguments in their registers.
                 let decode: Decoder<'a> = match Opcode::from_raw(header.opcode) {
                     $(Some(Opcode::$opcode) => |header, argument, payload| {
-                        $decode(Parts::new(header, argument, payload)?).map(Self::$opcode)
+                        <$op>::$decode(Parts::new(header, argument, payload)?).map(Self::$opcode)
                     },)*
                     None => |header, argument, payload| {
-                        Ok(Self::Unknown { opcode: header.opcode, argument, payload })
+                        let InHeader { opcode, total_extlen, .. } = *header;
+                        Ok(Self::Unknown { opcode, argument, payload, total_extlen })
                     },
                 };
                 decode(header, argument, payload)
@@ -72,63 +80,233 @@ macro_rules! operations {
                     Self::Unknown { .. } => None,
                 }
             }
+
+            /// Puts everything that follows the header.
+            fn compose(&self, out: &mut Composer<'_>) {
+                match self {
+                    $(Self::$opcode(op) => op.$encode(out),)*
+                    Self::Unknown { argument, payload, total_extlen, .. } => {
+                        out.argument(*argument);
+                        out.data(payload);
+                        out.total_extlen = *total_extlen;
+                    }
+                }
+            }
         }
     };
 }
 
 operations! {
-    Lookup => op::Lookup<'a>, op::Lookup::decode;
-    Forget => op::Forget, op::Forget::decode;
-    GetAttr => op::GetAttr, op::GetAttr::decode;
-    SetAttr => op::SetAttr, op::SetAttr::decode;
-    ReadLink => op::ReadLink, op::ReadLink::decode;
-    Symlink => op::Symlink<'a>, op::Symlink::decode;
-    MkNod => op::MkNod<'a>, op::MkNod::decode;
-    MkDir => op::MkDir<'a>, op::MkDir::decode;
-    Unlink => op::Unlink<'a>, op::Unlink::decode;
-    RmDir => op::RmDir<'a>, op::RmDir::decode;
-    Rename => op::Rename<'a>, op::Rename::decode_plain;
-    Link => op::Link<'a>, op::Link::decode;
-    Open => op::Open, op::Open::decode;
-    Read => op::Read, op::Read::decode;
-    Write => op::Write<'a>, op::Write::decode;
-    StatFs => op::StatFs, op::StatFs::decode;
-    Release => op::Release, op::Release::decode;
-    FSync => op::FSync, op::FSync::decode;
-    SetXattr => op::SetXattr<'a>, op::SetXattr::decode;
-    GetXattr => op::GetXattr<'a>, op::GetXattr::decode;
-    ListXattr => op::ListXattr, op::ListXattr::decode;
-    RemoveXattr => op::RemoveXattr<'a>, op::RemoveXattr::decode;
-    Flush => op::Flush, op::Flush::decode;
-    Init => op::Init, op::Init::decode;
-    OpenDir => op::OpenDir, op::OpenDir::decode;
-    ReadDir => op::ReadDir, op::ReadDir::decode;
-    ReleaseDir => op::ReleaseDir, op::ReleaseDir::decode;
-    FSyncDir => op::FSyncDir, op::FSyncDir::decode;
-    GetLk => op::GetLk, op::GetLk::decode;
-    SetLk => op::SetLk, op::SetLk::decode;
-    SetLkW => op::SetLkW, op::SetLkW::decode;
-    Access => op::Access, op::Access::decode;
-    Create => op::Create<'a>, op::Create::decode;
-    Interrupt => op::Interrupt, op::Interrupt::decode;
-    BMap => op::BMap, op::BMap::decode;
-    Destroy => op::Destroy, op::Destroy::decode;
-    IoCtl => op::IoCtl<'a>, op::IoCtl::decode;
-    Poll => op::Poll, op::Poll::decode;
-    NotifyReply => op::NotifyReply<'a>, op::NotifyReply::decode;
-    BatchForget => op::BatchForget<'a>, op::BatchForget::decode;
-    FAllocate => op::FAllocate, op::FAllocate::decode;
-    ReadDirPlus => op::ReadDirPlus, op::ReadDirPlus::decode;
-    Rename2 => op::Rename<'a>, op::Rename::decode;
-    LSeek => op::LSeek, op::LSeek::decode;
-    CopyFileRange => op::CopyFileRange, op::CopyFileRange::decode;
-    SetupMapping => op::SetupMapping, op::SetupMapping::decode;
-    RemoveMapping => op::RemoveMapping<'a>, op::RemoveMapping::decode;
-    SyncFs => op::SyncFs, op::SyncFs::decode;
-    TmpFile => op::TmpFile<'a>, op::TmpFile::decode;
-    Statx => op::Statx, op::Statx::decode;
-    CopyFileRange64 => op::CopyFileRange, op::CopyFileRange::decode;
-    CuseInit => op::CuseInit, op::CuseInit::decode;
+    Lookup => op::Lookup<'a>, decode, encode;
+    Forget => op::Forget, decode, encode;
+    GetAttr => op::GetAttr, decode, encode;
+    SetAttr => op::SetAttr, decode, encode;
+    ReadLink => op::ReadLink, decode, encode;
+    Symlink => op::Symlink<'a>, decode, encode;
+    MkNod => op::MkNod<'a>, decode, encode;
+    MkDir => op::MkDir<'a>, decode, encode;
+    Unlink => op::Unlink<'a>, decode, encode;
+    RmDir => op::RmDir<'a>, decode, encode;
+    Rename => op::Rename<'a>, decode_plain, encode_plain;
+    Link => op::Link<'a>, decode, encode;
+    Open => op::Open, decode, encode;
+    Read => op::Read, decode, encode;
+    Write => op::Write<'a>, decode, encode;
+    StatFs => op::StatFs, decode, encode;
+    Release => op::Release, decode, encode;
+    FSync => op::FSync, decode, encode;
+    SetXattr => op::SetXattr<'a>, decode, encode;
+    GetXattr => op::GetXattr<'a>, decode, encode;
+    ListXattr => op::ListXattr, decode, encode;
+    RemoveXattr => op::RemoveXattr<'a>, decode, encode;
+    Flush => op::Flush, decode, encode;
+    Init => op::Init, decode, encode;
+    OpenDir => op::OpenDir, decode, encode;
+    ReadDir => op::ReadDir, decode, encode;
+    ReleaseDir => op::ReleaseDir, decode, encode;
+    FSyncDir => op::FSyncDir, decode, encode;
+    GetLk => op::GetLk, decode, encode;
+    SetLk => op::SetLk, decode, encode;
+    SetLkW => op::SetLkW, decode, encode;
+    Access => op::Access, decode, encode;
+    Create => op::Create<'a>, decode, encode;
+    Interrupt => op::Interrupt, decode, encode;
+    BMap => op::BMap, decode, encode;
+    Destroy => op::Destroy, decode, encode;
+    IoCtl => op::IoCtl<'a>, decode, encode;
+    Poll => op::Poll, decode, encode;
+    NotifyReply => op::NotifyReply<'a>, decode, encode;
+    BatchForget => op::BatchForget<'a>, decode, encode;
+    FAllocate => op::FAllocate, decode, encode;
+    ReadDirPlus => op::ReadDirPlus, decode, encode;
+    Rename2 => op::Rename<'a>, decode, encode;
+    LSeek => op::LSeek, decode, encode;
+    CopyFileRange => op::CopyFileRange, decode, encode;
+    SetupMapping => op::SetupMapping, decode, encode;
+    RemoveMapping => op::RemoveMapping<'a>, decode, encode;
+    SyncFs => op::SyncFs, decode, encode;
+    TmpFile => op::TmpFile<'a>, decode, encode;
+    Statx => op::Statx, decode, encode;
+    CopyFileRange64 => op::CopyFileRange, decode, encode;
+    CuseInit => op::CuseInit, decode, encode;
+}
+
+/// Which form of a request is in use where there are two: agreed by INIT, or old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forms {
+    /// SETXATTR has 16 bytes, because SETXATTR_EXT is agreed; else 8.
+    pub setxattr_ext: bool,
+    /// INIT has 64 bytes, as from 7.36 on; else 16.
+    pub init_ext: bool,
+}
+
+impl Forms {
+    /// The longer forms, which today's kernels use with a server that agrees to all.
+    pub const LONG: Self = Self { setxattr_ext: true, init_ext: true };
+    /// The shorter forms.
+    pub const SHORT: Self = Self { setxattr_ext: false, init_ext: false };
+}
+
+/// What the header of a request says beside the operation: its id, its inode and who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// Request id.
+    pub unique: Unique,
+    /// The inode that the operation is about; 0 where there is none.
+    pub nodeid: NodeId,
+    /// Acting user.
+    pub uid: u32,
+    /// Acting group.
+    pub gid: u32,
+    /// Thread id of the caller.
+    pub pid: u32,
+}
+
+impl From<&InHeader> for Envelope {
+    fn from(header: &InHeader) -> Self {
+        let InHeader { unique, nodeid, uid, gid, pid, .. } = *header;
+        Self { unique, nodeid, uid, gid, pid }
+    }
+}
+
+/// A request encoded in ring form, except for its argument and payload, which are in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingRequest {
+    /// The header; `len` counts the whole as if it were in one piece.
+    pub header: InHeader,
+    /// Bytes written to `op_in`: 0 for an operation without a struct.
+    pub argument_len: usize,
+    /// Bytes written to the payload.
+    pub payload_len: usize,
+}
+
+impl Operation<'_> {
+    /// The number in the header, also of an unknown opcode.
+    #[must_use]
+    pub const fn raw_opcode(&self) -> u32 {
+        match self {
+            Self::Unknown { opcode, .. } => *opcode,
+            known => match known.opcode() {
+                Some(opcode) => opcode.raw(),
+                None => 0,
+            },
+        }
+    }
+
+    /// Length of the whole message in bytes, header included.
+    ///
+    /// # Errors
+    /// As [`Operation::encode`], but for the buffer.
+    pub fn encoded_len(&self, forms: Forms) -> Result<usize, EncodeError> {
+        self.measure(&Envelope::default(), forms).map(|it| it.message_len())
+    }
+
+    /// Writes the whole message, header included, to the start of `out` and returns its length.
+    ///
+    /// What comes out decodes to an equal operation. Fields whose flag says that they do not count
+    /// are zero, as the kernel sends them.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooSmall`] when `out` is too short or the length more than 32 bits can say;
+    /// [`EncodeError::Unrepresentable`] when the form has no place for a value: flags of RENAME,
+    /// the second flag word of a short SETXATTR, the upper flags of an INIT without them, more
+    /// extensions than `total_extlen` counts. Nothing is written then.
+    pub fn encode(
+        &self,
+        envelope: &Envelope,
+        forms: Forms,
+        out: &mut [u8],
+    ) -> Result<usize, EncodeError> {
+        let measured = self.measure(envelope, forms)?;
+        let needed = measured.message_len();
+        let too_small = TooSmall { needed };
+        let out = out.get_mut(..needed).ok_or(too_small)?;
+        let (front, rest) = out.split_at_mut_checked(size_of::<InHeader>()).ok_or(too_small)?;
+        let (argument, payload) =
+            rest.split_at_mut_checked(measured.argument_len).ok_or(too_small)?;
+        measured.header.write_to(front).map_err(|_| too_small)?;
+        self.compose(&mut Composer::new(forms, Piece::new(argument), Piece::new(payload)));
+        Ok(needed)
+    }
+
+    /// Writes argument and payload apart, as a ring entry holds them, and returns the rest.
+    ///
+    /// The argument of NOTIFY_REPLY goes to the start of the payload. The areas behind what is
+    /// written stay as they are: an operation without a struct leaves the last one in `op_in`.
+    ///
+    /// Kernel: fs/fuse/dev_uring.c, `fuse_uring_args_to_ring`.
+    ///
+    /// # Errors
+    /// As [`Operation::encode`]; [`EncodeError::TooSmall`] counts the payload alone. An argument of
+    /// an unknown opcode that is longer than `op_in` is unrepresentable.
+    pub fn encode_ring(
+        &self,
+        envelope: &Envelope,
+        forms: Forms,
+        op_in: &mut [u8; URING_OP_IN_OUT_SZ],
+        payload: &mut [u8],
+    ) -> Result<RingRequest, EncodeError> {
+        let mut measured = self.measure(envelope, forms)?;
+        let argument_len = measured.argument_len;
+        if matches!(self, Self::NotifyReply(_)) {
+            measured.payload_len = measured.payload_len.saturating_add(argument_len);
+            measured.argument_len = 0;
+        }
+        let needed = measured.payload_len;
+        let too_small = TooSmall { needed };
+        let payload = payload.get_mut(..needed).ok_or(too_small)?;
+        let (argument, payload) = if measured.argument_len == 0 {
+            payload.split_at_mut_checked(argument_len).ok_or(too_small)?
+        } else {
+            let argument = op_in.get_mut(..argument_len);
+            (argument.ok_or(EncodeError::Unrepresentable { field: "argument" })?, payload)
+        };
+        self.compose(&mut Composer::new(forms, Piece::new(argument), Piece::new(payload)));
+        Ok(measured)
+    }
+
+    /// Counts everything, and checks that it can be said.
+    fn measure(&self, envelope: &Envelope, forms: Forms) -> Result<RingRequest, EncodeError> {
+        let mut counted = Composer::new(forms, Piece::default(), Piece::default());
+        self.compose(&mut counted);
+        if let Some(field) = counted.unrepresentable {
+            return Err(EncodeError::Unrepresentable { field });
+        }
+        let Envelope { unique, nodeid, uid, gid, pid } = *envelope;
+        let (opcode, total_extlen) = (self.raw_opcode(), counted.total_extlen);
+        let mut header =
+            InHeader { len: 0, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding: 0 };
+        let (argument_len, payload_len) = (counted.argument.len(), counted.payload.len());
+        let needed = RingRequest { header, argument_len, payload_len }.message_len();
+        header.len = u32::try_from(needed).map_err(|_| TooSmall { needed })?;
+        Ok(RingRequest { header, argument_len, payload_len })
+    }
+}
+
+impl RingRequest {
+    fn message_len(&self) -> usize {
+        size_of::<InHeader>().saturating_add(self.argument_len).saturating_add(self.payload_len)
+    }
 }
 
 /// Cuts a contiguous message, as read(2) on the device gives it, into header, argument, payload.

@@ -11,6 +11,7 @@
 use zerocopy::FromBytes;
 
 use crate::abi;
+use crate::composer::Composer;
 use crate::cursor::{DecodeError, Expected, Parts};
 
 /// Security labels and groups of the caller of CREATE, TMPFILE, MKNOD, MKDIR or SYMLINK.
@@ -62,25 +63,23 @@ impl<'a> Extensions<'a> {
         core::iter::from_fn(move || take_record(&mut rest).ok())
     }
 
+    /// The records as they stand in a message, unknown ones included.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.records
+    }
+
     /// Takes and checks the extensions of a request.
     pub(crate) fn decode(parts: &mut Parts<'a>) -> Result<Self, DecodeError> {
         let records = parts.extensions();
-        let mut rest = records;
-        while !rest.is_empty() {
-            let record = take_record(&mut rest)
-                .map_err(|expected| parts.error("extension record", expected))?;
-            if record.kind == abi::EXT_GROUPS {
-                group_words(record.body)
-                    .map_err(|expected| parts.error("extension groups", expected))?;
-            } else if record.kind <= abi::MAX_NR_SECCTX {
-                let mut body = record.body;
-                for _ in 0..record.kind {
-                    take_context(&mut body)
-                        .map_err(|expected| parts.error("security context", expected))?;
-                }
-            }
+        match check(records) {
+            Ok(()) => Ok(Self { records }),
+            Err((field, expected)) => Err(parts.error(field, expected)),
         }
-        Ok(Self { records })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.extensions(self.records);
     }
 }
 
@@ -91,6 +90,22 @@ impl core::fmt::Debug for Extensions<'_> {
         list.entries(self.groups());
         list.finish()
     }
+}
+
+/// Walks over every record once.
+fn check(mut records: &[u8]) -> Result<(), (&'static str, Expected)> {
+    while !records.is_empty() {
+        let record = take_record(&mut records).map_err(|why| ("extension record", why))?;
+        if record.kind == abi::EXT_GROUPS {
+            group_words(record.body).map_err(|why| ("extension groups", why))?;
+        } else if record.kind <= abi::MAX_NR_SECCTX {
+            let mut body = record.body;
+            for _ in 0..record.kind {
+                take_context(&mut body).map_err(|why| ("security context", why))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Record<'a> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fusewire_proto::abi::{CuseInitOut, InitOut, IoctlIovec};
-use fusewire_proto::flags::{AttrFlags, FOpenFlags, IoctlFlags};
+use fusewire_proto::flags::{AttrFlags, FOpenFlags, IoctlFlags, StatxMask};
 use fusewire_proto::op::FileLock;
 use fusewire_proto::reply::{
     Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes,
@@ -104,7 +104,7 @@ fn attributes() {
 #[test]
 fn statx() {
     let statx = Statx {
-        mask: 0xfff,
+        mask: StatxMask::from_bits_retain(0xfff),
         blksize: 8192,
         attributes: 0x1111_2222_3333_4444,
         nlink: 1,
