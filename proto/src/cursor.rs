@@ -8,14 +8,15 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::abi::InHeader;
+use crate::abi::{InHeader, KERNEL_MINOR_VERSION_MIN, KERNEL_VERSION};
 use crate::opcode::Opcode;
 use crate::scan;
-use crate::types::{Errno, Name, NameError, Text, XattrName};
+use crate::types::{Errno, Name, NameError, NodeId, Text, XattrName};
 
-/// Why a request could not be decoded: which field of which opcode, and what was expected there.
+/// Why a message could not be decoded: which field of which opcode, and what was expected there.
 ///
-/// The kernel sends none of these; they come from a broken transport, a recorder or a fuzzer.
+/// The kernel sends no such request; they come from a broken transport, a recorder or a fuzzer.
+/// For a reply the opcode is that of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     /// The opcode's wire number.
@@ -56,6 +57,65 @@ pub enum Expected {
     },
     /// Bytes at an address that is a multiple of this.
     Aligned(usize),
+    /// At most so much: bytes, or whatever the field counts.
+    AtMost {
+        /// The largest that is valid.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// 0, or a negative errno down to -511.
+    ErrorNumber {
+        /// What is there.
+        found: i32,
+    },
+    /// Success: an error ends the connection here.
+    Success,
+    /// No reply at all: the kernel does not wait for one.
+    NoReply,
+    /// Version 7.31 of the protocol or a later one of major version 7.
+    Version {
+        /// Major version that is there.
+        major: u32,
+        /// Minor version that is there.
+        minor: u32,
+    },
+    /// A nodeid that is neither 0 nor the root's, or exactly this one.
+    Nodeid {
+        /// The only one that is valid, if there is just one.
+        expected: Option<NodeId>,
+        /// What is there.
+        found: NodeId,
+    },
+    /// A mode with one of the seven types of files, or exactly this one.
+    FileType {
+        /// The only type that is valid, if there is just one; as in a mode.
+        expected: Option<u32>,
+        /// The mode that is there.
+        found: u32,
+    },
+    /// A lock of kind 0, 1 or 2.
+    LockKind {
+        /// What is there.
+        found: u32,
+    },
+    /// No flags beyond these.
+    Flags {
+        /// The valid ones.
+        expected: u64,
+        /// Those that are there.
+        found: u64,
+    },
+    /// The number of something that exists.
+    Existing {
+        /// What is there.
+        found: i64,
+    },
+    /// A notification's code, 1 to 9, and unique 0.
+    Code {
+        /// What is there.
+        found: i32,
+    },
 }
 
 impl fmt::Display for Expected {
@@ -72,6 +132,37 @@ impl fmt::Display for Expected {
             Self::Name(error) => write!(f, "expected a name, but {error}"),
             Self::Nothing { found } => write!(f, "expected the end, found {found} more bytes"),
             Self::Aligned(to) => write!(f, "expected an address that is a multiple of {to}"),
+            Self::AtMost { expected, found } => {
+                write!(f, "expected at most {expected}, found {found}")
+            }
+            Self::ErrorNumber { found } => write!(f, "expected -511 to 0, found {found}"),
+            Self::Success => f.write_str("expected success"),
+            Self::NoReply => f.write_str("expected no reply"),
+            Self::Version { major, minor } => write!(
+                f,
+                "expected FUSE {KERNEL_VERSION}.{KERNEL_MINOR_VERSION_MIN} or later, \
+                 found {major}.{minor}"
+            ),
+            Self::Nodeid { expected: Some(expected), found } => {
+                write!(f, "expected {expected}, found {found}")
+            }
+            Self::Nodeid { expected: None, found } => {
+                write!(f, "expected neither 0 nor the root, found {found}")
+            }
+            Self::FileType { expected: Some(expected), found } => {
+                write!(f, "expected the type of {expected:#o}, found {found:#o}")
+            }
+            Self::FileType { expected: None, found } => {
+                write!(f, "expected one of the seven file types, found {found:#o}")
+            }
+            Self::LockKind { found } => write!(f, "expected 0, 1 or 2, found {found}"),
+            Self::Flags { expected, found } => {
+                write!(f, "expected no flags beyond {expected:#x}, found {found:#x}")
+            }
+            Self::Existing { found } => write!(f, "expected one that exists, found {found}"),
+            Self::Code { found } => {
+                write!(f, "expected a code of 1 to 9 with unique 0, found {found}")
+            }
         }
     }
 }

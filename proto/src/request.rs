@@ -334,12 +334,48 @@ pub fn split(message: &[u8], setxattr_ext: bool) -> Result<(InHeader, &[u8], &[u
     }
     let argument_len = match Opcode::from_raw(header.opcode) {
         Some(Opcode::Init) => rest.len(),
-        Some(Opcode::SetXattr) if !setxattr_ext => abi::COMPAT_SETXATTR_IN_SIZE,
-        Some(opcode) => opcode.argument_len(),
-        None => 0,
+        opcode => struct_len(opcode, setxattr_ext),
     };
     let Some((argument, payload)) = rest.split_at_checked(argument_len) else {
         return Err(at_least(header.opcode, "argument", argument_len, rest.len()));
     };
     Ok((header, argument, payload))
+}
+
+/// Cuts the areas of a ring entry, as the kernel fills them, into argument and payload.
+///
+/// `op_in` is the area with the struct, `payload` the bytes that the kernel has put there. The
+/// struct of NOTIFY_REPLY stands at the start of the payload; that of an unknown opcode cannot be
+/// told from what another request left there, so it is empty.
+///
+/// Kernel: fs/fuse/dev_uring.c, `fuse_uring_args_to_ring`.
+///
+/// # Errors
+/// [`DecodeError`] where an area is shorter than the struct.
+pub fn split_ring<'a>(
+    header: &InHeader,
+    op_in: &'a [u8],
+    payload: &'a [u8],
+    setxattr_ext: bool,
+) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
+    let opcode = Opcode::from_raw(header.opcode);
+    let len = struct_len(opcode, setxattr_ext);
+    let short = |found| {
+        let expected = u64::try_from(len).unwrap_or(u64::MAX);
+        let expected = Expected::AtLeast { expected, found };
+        DecodeError { opcode: header.opcode, field: "argument", expected }
+    };
+    if opcode == Some(Opcode::NotifyReply) {
+        return payload.split_at_checked(len).ok_or_else(|| short(payload.len()));
+    }
+    Ok((op_in.get(..len).ok_or_else(|| short(op_in.len()))?, payload))
+}
+
+/// Length of the fixed struct in the form that is agreed.
+const fn struct_len(opcode: Option<Opcode>, setxattr_ext: bool) -> usize {
+    match opcode {
+        Some(Opcode::SetXattr) if !setxattr_ext => abi::COMPAT_SETXATTR_IN_SIZE,
+        Some(opcode) => opcode.argument_len(),
+        None => 0,
+    }
 }

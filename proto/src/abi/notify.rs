@@ -189,9 +189,28 @@ pub enum NotifyCode {
 }
 
 impl NotifyCode {
+    /// Every code, in the order of the numbers.
+    pub const ALL: &[Self] = &[
+        Self::Poll,
+        Self::InvalInode,
+        Self::InvalEntry,
+        Self::Store,
+        Self::Retrieve,
+        Self::Delete,
+        Self::Resend,
+        Self::IncEpoch,
+        Self::Prune,
+    ];
+
     /// The wire number.
     #[must_use]
     pub const fn raw(self) -> i32 {
         self as i32
+    }
+
+    /// The code of a wire number, or `None` for one that is not known.
+    #[must_use]
+    pub fn from_raw(raw: i32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.raw() == raw)
     }
 }

@@ -207,11 +207,9 @@ proptest! {
             let (mut op_in, mut room) = ([0xee; URING_OP_IN_OUT_SZ], vec![0_u64; 512]);
             let room = zerocopy::IntoBytes::as_mut_bytes(room.as_mut_slice());
             let ring = op.encode_ring(&ENVELOPE, Forms::LONG, &mut op_in, room).unwrap();
-            let (argument, rest) = if opcode == Opcode::NotifyReply {
-                room[..ring.payload_len].split_at(40)
-            } else {
-                (&op_in[..ring.argument_len], &room[..ring.payload_len])
-            };
+            let filled = &room[..ring.payload_len];
+            let (argument, rest) =
+                request::split_ring(&ring.header, &op_in, filled, true).unwrap();
             prop_assert_eq!(Operation::decode(&ring.header, argument, rest).unwrap(), op);
         }
     }
