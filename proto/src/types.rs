@@ -369,6 +369,12 @@ macro_rules! strings {
             }
         }
 
+        impl<const N: usize> PartialEq<[u8; N]> for $name {
+            fn eq(&self, other: &[u8; N]) -> bool {
+                self.0 == *other
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "\"{}\"", self.0.escape_ascii())

@@ -45,6 +45,15 @@ impl<'b> Writer<'b> {
         self.bytes(value.as_bytes())
     }
 
+    pub(crate) fn zeros(&mut self, len: usize) -> Result<(), TooSmall> {
+        let rest = core::mem::take(&mut self.rest);
+        let (front, behind) =
+            rest.split_at_mut_checked(len).ok_or(TooSmall { needed: self.needed })?;
+        front.fill(0);
+        self.rest = behind;
+        Ok(())
+    }
+
     /// Fills what is left with zeros and returns the length of the whole.
     pub(crate) fn finish(self) -> usize {
         if !self.rest.is_empty() {
