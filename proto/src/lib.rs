@@ -92,6 +92,7 @@ pub mod opcode;
 pub mod reply;
 pub mod request;
 mod scan;
+mod show;
 pub mod types;
 mod writer;
 

@@ -7,11 +7,14 @@
 //!
 //! Kernel: fs/fuse/dev.c, `fuse_notify`.
 
+use core::fmt;
+
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::abi::{self, NotifyCode, OutHeader};
 use crate::cursor::Expected;
 use crate::flags::InvalEntryFlags;
+use crate::show::Line;
 use crate::types::{Name, NameError, NodeId, Unique};
 use crate::writer::{TooSmall, Writer};
 
@@ -183,6 +186,36 @@ impl Notification<'_> {
         }
         // The NUL behind a name is what finish() fills in.
         Ok(writer.finish())
+    }
+}
+
+impl fmt::Display for Notification<'_> {
+    /// One line, such as `INVAL_INODE node=9 offset=0 len=4096`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::new(f, self.code().name());
+        let _ = match *self {
+            Self::Poll { kh } => line.field("kh", kh),
+            Self::InvalInode { node, offset, len } => {
+                line.field("node", node).field("offset", offset).field("len", len)
+            }
+            Self::InvalEntry { parent, name, flags } => {
+                line.field("parent", parent).quoted(name.as_bytes()).flags("flags", flags)
+            }
+            Self::Store { node, offset, data } => {
+                line.field("node", node).field("offset", offset).field("size", data.len())
+            }
+            Self::Retrieve { notify_unique, node, offset, size } => line
+                .field("notify_unique", notify_unique)
+                .field("node", node)
+                .field("offset", offset)
+                .field("size", size),
+            Self::Delete { parent, child, name } => {
+                line.field("parent", parent).field("child", child).quoted(name.as_bytes())
+            }
+            Self::Resend | Self::IncEpoch => &mut line,
+            Self::Prune { nodes } => line.field("count", nodes.len()),
+        };
+        line.finish()
     }
 }
 

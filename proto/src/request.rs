@@ -5,6 +5,8 @@
 //! What each operation means is in [`op`]; the bounds are checked by `cursor`. The other direction,
 //! [`Operation::encode`], is what simulated kernels, proxies and replay need.
 
+use core::fmt;
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi::{self, InHeader, URING_OP_IN_OUT_SZ};
@@ -12,6 +14,7 @@ use crate::composer::{Composer, Piece};
 use crate::cursor::{DecodeError, Expected, Parts};
 use crate::op;
 use crate::opcode::Opcode;
+use crate::show::{Line, Show};
 use crate::types::{NodeId, Unique};
 use crate::writer::TooSmall;
 
@@ -78,6 +81,16 @@ macro_rules! operations {
                 match self {
                     $(Self::$opcode(_) => Some(Opcode::$opcode),)*
                     Self::Unknown { .. } => None,
+                }
+            }
+
+            /// What is asked, behind the name of the opcode.
+            fn fields(&self, line: &mut Line<'_, '_>) {
+                match self {
+                    $(Self::$opcode(op) => op.show(line),)*
+                    Self::Unknown { argument, payload, .. } => {
+                        line.field("argument", argument.len()).field("payload", payload.len());
+                    }
                 }
             }
 
@@ -149,6 +162,22 @@ operations! {
     Statx => op::Statx, decode, encode;
     CopyFileRange64 => op::CopyFileRange, decode, encode;
     CuseInit => op::CuseInit, decode, encode;
+}
+
+impl fmt::Display for Operation<'_> {
+    /// One line, such as `LOOKUP "name"`; an unknown opcode by its number. Bulk data are counted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = match self.opcode() {
+            Some(opcode) => Line::new(f, opcode.name()),
+            None => {
+                let mut line = Line::new(f, "UNKNOWN");
+                line.field("opcode", self.raw_opcode());
+                line
+            }
+        };
+        self.fields(&mut line);
+        line.finish()
+    }
 }
 
 /// Which form of a request is in use where there are two: agreed by INIT, or old.

@@ -202,6 +202,22 @@ impl NotifyCode {
         Self::Prune,
     ];
 
+    /// The header's name without its `FUSE_NOTIFY_` prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "POLL",
+            Self::InvalInode => "INVAL_INODE",
+            Self::InvalEntry => "INVAL_ENTRY",
+            Self::Store => "STORE",
+            Self::Retrieve => "RETRIEVE",
+            Self::Delete => "DELETE",
+            Self::Resend => "RESEND",
+            Self::IncEpoch => "INC_EPOCH",
+            Self::Prune => "PRUNE",
+        }
+    }
+
     /// The wire number.
     #[must_use]
     pub const fn raw(self) -> i32 {

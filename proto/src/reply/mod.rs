@@ -14,6 +14,7 @@ mod decode;
 mod judge;
 mod opened;
 mod rules;
+mod show;
 
 pub use attr::*;
 pub use decode::{Answer, Asked, decode};

@@ -8,6 +8,7 @@
 mod asked;
 mod bytes;
 mod dirents;
+mod display;
 mod judge;
 mod notifications;
 mod replies;
