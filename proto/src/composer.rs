@@ -113,3 +113,28 @@ pub(crate) fn wire_len(bytes: &[u8]) -> u32 {
 pub(crate) fn wire_count<T>(items: &[T]) -> u32 {
     u32::try_from(items.len()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    /// Pieces count alike with any room, and write what fits, up to the first part that does not.
+    #[test]
+    fn counting_does_not_depend_on_room() {
+        for room in 0..=13_usize {
+            for (first, second) in (0..=6_usize).flat_map(|it| (0..=6).map(move |that| (it, that)))
+            {
+                let mut out = vec![0xee; room];
+                let mut piece = Piece::new(&mut out);
+                piece.put(&vec![1; first]);
+                piece.put(&vec![2; second]);
+                assert_eq!(piece.len(), first + second);
+                let left = room.checked_sub(first);
+                let second = left.map(|left| if second <= left { second } else { 0 });
+                let expected = second.map_or(0, |second| first + second);
+                assert_eq!(out.iter().filter(|&&byte| byte != 0xee).count(), expected);
+            }
+        }
+    }
+}

@@ -390,3 +390,79 @@ fn no_name(opcode: u32, field: &'static str, payload: &[u8]) -> DecodeError {
     let why = string.map(|(string, _)| Name::new(string)).and_then(Result::err);
     DecodeError { opcode, field, expected: why.map_or(Expected::Terminator, Expected::Name) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn parts<'a>(argument: &'a [u8], payload: &'a [u8], total_extlen: u16) -> Option<Parts<'a>> {
+        let header = InHeader { total_extlen, ..InHeader::default() };
+        Parts::new(&header, argument, payload).ok()
+    }
+
+    /// Every split of every small message: what is taken and what is left are the whole.
+    #[test]
+    fn extensions_are_cut_off_the_end_at_every_length() {
+        let bytes: [u8; 40] = core::array::from_fn(|at| at.to_le_bytes()[0]);
+        for payload in (0..=40).map_while(|len| bytes.get(..len)) {
+            for units in 0..=6_u16 {
+                let split = payload.len().checked_sub(usize::from(units) * 8);
+                let parts = parts(&[], payload, units).map(|it| (it.payload, it.extensions));
+                assert_eq!(parts, split.map(|at| payload.split_at(at)), "{units} units");
+            }
+        }
+    }
+
+    #[test]
+    fn fixed_structs_take_their_length_and_no_other() {
+        let bytes = [7; 24];
+        for argument in (0..=24).map_while(|len| bytes.get(..len)) {
+            let len = argument.len();
+            let whole = parts(argument, &[], 0).unwrap().argument::<[u32; 3]>();
+            assert_eq!(whole.is_ok(), len == 12);
+            let mut prefixed = parts(argument, &[], 0).unwrap();
+            let prefix = prefixed.argument_prefix::<[u32; 3]>();
+            assert_eq!(prefix.is_ok(), len >= 12);
+            let left = if len >= 12 { len - 12 } else { len };
+            assert_eq!(prefixed.argument_len(), left);
+            assert_eq!(prefixed.end().is_ok(), left == 0);
+        }
+    }
+
+    /// A NUL at every place of every small payload, and none.
+    #[test]
+    fn strings_end_at_the_first_nul() {
+        for len in 0..=24_usize {
+            for nul in 0..=len {
+                let mut payload = vec![b'x'; len];
+                if let Some(byte) = payload.get_mut(nul) {
+                    *byte = 0;
+                }
+                let mut parts = parts(&[], &payload, 0).unwrap();
+                let string = parts.string("string").map(<[u8]>::len);
+                assert_eq!(string.ok(), (nul < len).then_some(nul));
+                let left = if nul < len { len - nul - 1 } else { len };
+                assert_eq!(parts.payload.len(), left);
+            }
+        }
+    }
+
+    #[test]
+    fn data_and_items_are_all_that_is_left() {
+        let words = [0_u64; 6];
+        let bytes = zerocopy::IntoBytes::as_bytes(words.as_slice());
+        for payload in (0..=48).map_while(|len| bytes.get(..len)) {
+            let len = payload.len();
+            for told in (0..=50).chain([u32::MAX]) {
+                let data = parts(&[], payload, 0).unwrap().data("data", told);
+                assert_eq!(data.map(<[u8]>::len).ok(), (told as usize == len).then_some(len));
+            }
+            for count in (0..=5).chain([1 << 28, 1 << 29, u32::MAX]) {
+                let items = parts(&[], payload, 0).unwrap().items::<[u64; 2]>("items", count);
+                let whole = u64::from(count) * 16 == len as u64;
+                assert_eq!(items.map(<[_]>::len).ok(), whole.then_some(count as usize));
+            }
+        }
+    }
+}
