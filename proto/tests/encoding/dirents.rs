@@ -221,4 +221,45 @@ proptest! {
         prop_assert_eq!(at, len);
         prop_assert!(out[len..].iter().all(|&byte| byte == 0xee));
     }
+
+    #[test]
+    fn what_is_written_is_read(
+        records in prop::collection::vec(
+            (any::<(u64, u64, u32, u64)>(), prop::collection::vec(1_u8.., 1..40)),
+            0..12,
+        ),
+    ) {
+        let name = |bytes: &[u8]| -> Vec<u8> {
+            bytes.iter().map(|&byte| if byte == b'/' { b'x' } else { byte }).collect()
+        };
+        let records: Vec<_> = records.into_iter().map(|(it, bytes)| (it, name(&bytes))).collect();
+        let mut out = vec![0xee; 4096];
+        let mut writer = DirentWriter::new(&mut out);
+        for ((ino, next_offset, kind, _), name) in &records {
+            prop_assert!(writer.add(*ino, *next_offset, *kind, name));
+        }
+        let len = writer.len();
+        let read: Vec<_> = DirentReader::new(&out[..len]).map(Result::unwrap).collect();
+        let written = records.iter().map(|((ino, next_offset, kind, _), name)| DirentRecord {
+            ino: *ino,
+            next_offset: *next_offset,
+            kind: *kind,
+            name,
+        });
+        let written: Vec<_> = written.collect();
+        prop_assert_eq!(&read, &written);
+
+        let entry = |nodeid| Entry { nodeid: NodeId(nodeid), ..entry() };
+        let mut writer = DirentPlusWriter::new(&mut out);
+        for ((ino, next_offset, kind, nodeid), name) in &records {
+            let entry = entry(*nodeid);
+            prop_assert!(writer.add(Some(&entry), *ino, *next_offset, *kind, name));
+        }
+        let len = writer.len();
+        let read: Vec<_> = DirentPlusReader::new(&out[..len]).map(Result::unwrap).collect();
+        prop_assert!(read.iter().map(|it| it.dirent).eq(written));
+        let entries = records.iter().map(|((.., nodeid), _)| Some(entry(*nodeid)));
+        let entries = entries.map(|it| it.filter(|it| it.nodeid != NodeId(0)));
+        prop_assert!(read.iter().map(|it| it.entry).eq(entries));
+    }
 }

@@ -3,6 +3,7 @@
 use fusewire_proto::flags::InvalEntryFlags;
 use fusewire_proto::notify::NotifyError;
 use fusewire_proto::{Name, NodeId, Notification, Unique, frame};
+use proptest::prelude::*;
 
 use crate::bytes::{Aligned, Expected};
 
@@ -130,4 +131,37 @@ fn prune() {
     let expected = message(48, 9).at4(16, 2).at8(32, 2).at8(40, 0x0102_0304_0506_0708);
     check(Notification::Prune { nodes: &nodes }, &expected);
     check(Notification::Prune { nodes: &[] }, &message(32, 9));
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes_to_the_same(
+        ids in any::<(u64, u64, u64)>(),
+        range in any::<(i64, i64)>(),
+        words in any::<(u32, u32)>(),
+        bytes in prop::collection::vec(any::<u8>(), 1..600),
+        nodes in prop::collection::vec(any::<u64>(), 0..20),
+    ) {
+        let plain = |&byte: &u8| if matches!(byte, 0 | b'/') { b'x' } else { byte };
+        let text: Vec<u8> = bytes.iter().map(plain).collect();
+        let nodes: Vec<_> = nodes.into_iter().map(NodeId).collect();
+        let (parent, child, offset) = (NodeId(ids.0), NodeId(ids.1), ids.2);
+        let (notify_unique, flags) = (Unique(ids.1), InvalEntryFlags::from(words.0));
+        for notification in [
+            Notification::Poll { kh: offset },
+            Notification::InvalInode { node: parent, offset: range.0, len: range.1 },
+            Notification::InvalEntry { parent, name: name(&text), flags },
+            Notification::Store { node: parent, offset, data: &bytes },
+            Notification::Retrieve { notify_unique, node: parent, offset, size: words.1 },
+            Notification::Delete { parent, child, name: name(&text) },
+            Notification::Resend,
+            Notification::IncEpoch,
+            Notification::Prune { nodes: &nodes },
+        ] {
+            let mut out = vec![0xee; notification.encoded_len()];
+            notification.encode(&mut out).unwrap();
+            let message = Aligned::new(&out);
+            prop_assert_eq!(decode(message.bytes()), Ok(notification));
+        }
+    }
 }
