@@ -9,7 +9,8 @@ daemon=$(realpath "${CARGO_TARGET_DIR:-target}")/release/fusewire-memory
 mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections
 echo Y > /sys/module/fuse/parameters/enable_uring
 
-work=$(mktemp -d)
+# Short, as pjdfstest binds sockets below it and a socket's path holds 107 bytes.
+work=$(mktemp -d "${TMPDIR:-/tmp}/aXXXXXX")
 chmod 755 "$work"
 pids=()
 failed=0

@@ -23,8 +23,9 @@ use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::reply::Outcome;
 use crate::service::Service;
 use crate::slot::{Phase, Slot};
+use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
-use crate::sys::ring::{Key, Ring};
+use crate::sys::ring::Ring;
 use crate::task::{Local, Request, Tasks};
 use crate::transport::{Arrival, Committed, End, Kind, Transport};
 

@@ -38,7 +38,7 @@ macro_rules! opcodes {
 
             /// The opcode of a wire number, or `None` for a number that is not in the table.
             #[must_use]
-            #[inline(always)]
+            #[inline]
             pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw {
                     $($raw => Some(Self::$variant),)*

@@ -21,10 +21,13 @@ use crate::writer::TooSmall;
 pub use crate::composer::EncodeError;
 
 /// Decodes requests of one opcode.
-type Decoder<'a> = fn(&InHeader, &'a [u8], &'a [u8]) -> Result<Operation<'a>, DecodeError>;
+type Decoder = for<'a> fn(&InHeader, &'a [u8], &'a [u8]) -> Result<Operation<'a>, DecodeError>;
+
+/// Opcodes from here on, which is CUSE_INIT alone, are not in [`DECODERS`].
+const DECODERS_LEN: usize = 64;
 
 macro_rules! operations {
-    ($($opcode:ident => $op:ty, $decode:ident, $encode:ident;)*) => {
+    ($($opcode:ident => $op:ty, $decode:expr, $encode:expr;)*) => {
         /// A decoded request. One variant per opcode, and one for numbers that are not known.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Operation<'a> {
@@ -62,16 +65,9 @@ macro_rules! operations {
                 argument: &'a [u8],
                 payload: &'a [u8],
             ) -> Result<Self, DecodeError> {
-                // A pointer, so that choosing is one jump with all arguments in their registers.
-                let decode: Decoder<'a> = match Opcode::from_raw(header.opcode) {
-                    $(Some(Opcode::$opcode) => |header, argument, payload| {
-                        <$op>::$decode(Parts::new(header, argument, payload)?).map(Self::$opcode)
-                    },)*
-                    None => |header, argument, payload| {
-                        let InHeader { opcode, total_extlen, .. } = *header;
-                        Ok(Self::Unknown { opcode, argument, payload, total_extlen })
-                    },
-                };
+                // One jump, with all arguments still in their registers.
+                let at = usize::try_from(header.opcode).unwrap_or(usize::MAX);
+                let decode = DECODERS.get(at).unwrap_or(&(decode_high as Decoder));
                 decode(header, argument, payload)
             }
 
@@ -97,7 +93,7 @@ macro_rules! operations {
             /// Puts everything that follows the header.
             fn compose(&self, out: &mut Composer<'_>) {
                 match self {
-                    $(Self::$opcode(op) => op.$encode(out),)*
+                    $(Self::$opcode(op) => $encode(op, out),)*
                     Self::Unknown { argument, payload, total_extlen, .. } => {
                         out.argument(*argument);
                         out.data(payload);
@@ -106,62 +102,99 @@ macro_rules! operations {
                 }
             }
         }
+
+        /// The decoder of each opcode below [`DECODERS_LEN`].
+        #[expect(clippy::indexing_slicing, reason = "the compiler does it")]
+        static DECODERS: [Decoder; DECODERS_LEN] = {
+            let mut decoders: [Decoder; DECODERS_LEN] = [unknown; DECODERS_LEN];
+            $(if (Opcode::$opcode as usize) < DECODERS_LEN {
+                decoders[Opcode::$opcode as usize] = |header, argument, payload| {
+                    $decode(Parts::new(header, argument, payload)?).map(Operation::$opcode)
+                };
+            })*
+            decoders
+        };
+        const _: () = assert!([$(Opcode::$opcode),*].len() == Opcode::COUNT);
     };
 }
 
+/// What the table does not have.
+fn unknown<'a>(
+    header: &InHeader,
+    argument: &'a [u8],
+    payload: &'a [u8],
+) -> Result<Operation<'a>, DecodeError> {
+    let InHeader { opcode, total_extlen, .. } = *header;
+    Ok(Operation::Unknown { opcode, argument, payload, total_extlen })
+}
+
+/// The decoder of all opcodes from [`DECODERS_LEN`] on.
+fn decode_high<'a>(
+    header: &InHeader,
+    argument: &'a [u8],
+    payload: &'a [u8],
+) -> Result<Operation<'a>, DecodeError> {
+    match Opcode::from_raw(header.opcode) {
+        Some(Opcode::CuseInit) => {
+            op::CuseInit::decode(Parts::new(header, argument, payload)?).map(Operation::CuseInit)
+        }
+        _ => unknown(header, argument, payload),
+    }
+}
+
 operations! {
-    Lookup => op::Lookup<'a>, decode, encode;
-    Forget => op::Forget, decode, encode;
-    GetAttr => op::GetAttr, decode, encode;
-    SetAttr => op::SetAttr, decode, encode;
-    ReadLink => op::ReadLink, decode, encode;
-    Symlink => op::Symlink<'a>, decode, encode;
-    MkNod => op::MkNod<'a>, decode, encode;
-    MkDir => op::MkDir<'a>, decode, encode;
-    Unlink => op::Unlink<'a>, decode, encode;
-    RmDir => op::RmDir<'a>, decode, encode;
-    Rename => op::Rename<'a>, decode_plain, encode_plain;
-    Link => op::Link<'a>, decode, encode;
-    Open => op::Open, decode, encode;
-    Read => op::Read, decode, encode;
-    Write => op::Write<'a>, decode, encode;
-    StatFs => op::StatFs, decode, encode;
-    Release => op::Release, decode, encode;
-    FSync => op::FSync, decode, encode;
-    SetXattr => op::SetXattr<'a>, decode, encode;
-    GetXattr => op::GetXattr<'a>, decode, encode;
-    ListXattr => op::ListXattr, decode, encode;
-    RemoveXattr => op::RemoveXattr<'a>, decode, encode;
-    Flush => op::Flush, decode, encode;
-    Init => op::Init, decode, encode;
-    OpenDir => op::OpenDir, decode, encode;
-    ReadDir => op::ReadDir, decode, encode;
-    ReleaseDir => op::ReleaseDir, decode, encode;
-    FSyncDir => op::FSyncDir, decode, encode;
-    GetLk => op::GetLk, decode, encode;
-    SetLk => op::SetLk, decode, encode;
-    SetLkW => op::SetLkW, decode, encode;
-    Access => op::Access, decode, encode;
-    Create => op::Create<'a>, decode, encode;
-    Interrupt => op::Interrupt, decode, encode;
-    BMap => op::BMap, decode, encode;
-    Destroy => op::Destroy, decode, encode;
-    IoCtl => op::IoCtl<'a>, decode, encode;
-    Poll => op::Poll, decode, encode;
-    NotifyReply => op::NotifyReply<'a>, decode, encode;
-    BatchForget => op::BatchForget<'a>, decode, encode;
-    FAllocate => op::FAllocate, decode, encode;
-    ReadDirPlus => op::ReadDirPlus, decode, encode;
-    Rename2 => op::Rename<'a>, decode, encode;
-    LSeek => op::LSeek, decode, encode;
-    CopyFileRange => op::CopyFileRange, decode, encode;
-    SetupMapping => op::SetupMapping, decode, encode;
-    RemoveMapping => op::RemoveMapping<'a>, decode, encode;
-    SyncFs => op::SyncFs, decode, encode;
-    TmpFile => op::TmpFile<'a>, decode, encode;
-    Statx => op::Statx, decode, encode;
-    CopyFileRange64 => op::CopyFileRange, decode, encode;
-    CuseInit => op::CuseInit, decode, encode;
+    Lookup => op::Lookup<'a>, op::Lookup::decode, op::Lookup::encode;
+    Forget => op::Forget, op::Forget::decode, op::Forget::encode;
+    GetAttr => op::GetAttr, op::GetAttr::decode, op::GetAttr::encode;
+    SetAttr => op::SetAttr, op::SetAttr::decode, op::SetAttr::encode;
+    ReadLink => op::ReadLink, op::ReadLink::decode, op::ReadLink::encode;
+    Symlink => op::Symlink<'a>, op::Symlink::decode, op::Symlink::encode;
+    MkNod => op::MkNod<'a>, op::MkNod::decode, op::MkNod::encode;
+    MkDir => op::MkDir<'a>, op::MkDir::decode, op::MkDir::encode;
+    Unlink => op::Unlink<'a>, op::Unlink::decode, op::Unlink::encode;
+    RmDir => op::RmDir<'a>, op::RmDir::decode, op::RmDir::encode;
+    Rename => op::Rename<'a>, op::Rename::decode_plain, op::Rename::encode_plain;
+    Link => op::Link<'a>, op::Link::decode, op::Link::encode;
+    Open => op::Open, op::Open::decode, op::Open::encode;
+    Read => op::Read, op::Read::decode, op::Read::encode;
+    Write => op::Write<'a>, op::Write::decode, op::Write::encode;
+    StatFs => op::StatFs, op::StatFs::decode, op::StatFs::encode;
+    Release => op::Release, op::Release::decode, op::Release::encode;
+    FSync => op::FSync, op::FSync::decode, op::FSync::encode;
+    SetXattr => op::SetXattr<'a>, op::SetXattr::decode, op::SetXattr::encode;
+    GetXattr => op::GetXattr<'a>, op::GetXattr::decode, op::GetXattr::encode;
+    ListXattr => op::ListXattr, op::ListXattr::decode, op::ListXattr::encode;
+    RemoveXattr => op::RemoveXattr<'a>, op::RemoveXattr::decode, op::RemoveXattr::encode;
+    Flush => op::Flush, op::Flush::decode, op::Flush::encode;
+    Init => op::Init, op::Init::decode, op::Init::encode;
+    OpenDir => op::OpenDir, op::OpenDir::decode, op::OpenDir::encode;
+    ReadDir => op::ReadDir, op::ReadDir::decode, op::ReadDir::encode;
+    ReleaseDir => op::ReleaseDir, op::ReleaseDir::decode, op::ReleaseDir::encode;
+    FSyncDir => op::FSyncDir, op::FSyncDir::decode, op::FSyncDir::encode;
+    GetLk => op::GetLk, op::GetLk::decode, op::GetLk::encode;
+    SetLk => op::SetLk, op::SetLk::decode, op::SetLk::encode;
+    SetLkW => op::SetLkW, op::SetLkW::decode, op::SetLkW::encode;
+    Access => op::Access, op::Access::decode, op::Access::encode;
+    Create => op::Create<'a>, op::Create::decode, op::Create::encode;
+    Interrupt => op::Interrupt, op::Interrupt::decode, op::Interrupt::encode;
+    BMap => op::BMap, op::BMap::decode, op::BMap::encode;
+    Destroy => op::Destroy, op::Destroy::decode, op::Destroy::encode;
+    IoCtl => op::IoCtl<'a>, op::IoCtl::decode, op::IoCtl::encode;
+    Poll => op::Poll, op::Poll::decode, op::Poll::encode;
+    NotifyReply => op::NotifyReply<'a>, op::NotifyReply::decode, op::NotifyReply::encode;
+    BatchForget => op::BatchForget<'a>, op::BatchForget::decode, op::BatchForget::encode;
+    FAllocate => op::FAllocate, op::FAllocate::decode, op::FAllocate::encode;
+    ReadDirPlus => op::ReadDirPlus, op::ReadDirPlus::decode, op::ReadDirPlus::encode;
+    Rename2 => op::Rename<'a>, op::Rename::decode, op::Rename::encode;
+    LSeek => op::LSeek, op::LSeek::decode, op::LSeek::encode;
+    CopyFileRange => op::CopyFileRange, op::CopyFileRange::decode, op::CopyFileRange::encode;
+    SetupMapping => op::SetupMapping, op::SetupMapping::decode, op::SetupMapping::encode;
+    RemoveMapping => op::RemoveMapping<'a>, op::RemoveMapping::decode, op::RemoveMapping::encode;
+    SyncFs => op::SyncFs, op::SyncFs::decode, op::SyncFs::encode;
+    TmpFile => op::TmpFile<'a>, op::TmpFile::decode, op::TmpFile::encode;
+    Statx => op::Statx, op::Statx::decode, op::Statx::encode;
+    CopyFileRange64 => op::CopyFileRange, op::CopyFileRange::decode, op::CopyFileRange::encode;
+    CuseInit => op::CuseInit, op::CuseInit::decode, op::CuseInit::encode;
 }
 
 impl fmt::Display for Operation<'_> {

@@ -9,3 +9,6 @@ pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod plain;
 pub(crate) mod ring;
+
+/// What a completion belongs to; chosen by the caller, brought back by the kernel.
+pub(crate) type Key = u64;

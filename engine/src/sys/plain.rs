@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::ring::Key;
+use super::Key;
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {

@@ -21,11 +21,9 @@ use std::time::Duration;
 use io_uring::squeue::Entry128;
 use io_uring::{IoUring, cqueue, opcode, types};
 
+use super::Key;
 use super::arena::Lent;
 use super::plain::Plain;
-
-/// What a completion belongs to; chosen by the caller, brought back by the kernel.
-pub(crate) type Key = u64;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,8 +23,9 @@ use std::rc::Rc;
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::{Errno, Unique};
 
+use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
-use crate::sys::ring::{Key, Ring};
+use crate::sys::ring::Ring;
 
 /// What a completion is of; the high half of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

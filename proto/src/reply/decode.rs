@@ -306,7 +306,7 @@ impl<'a> Body<'a> {
             // The address of nothing need not be aligned.
             return Ok(Reply::IoctlRetry { input: &[], output: &[] });
         }
-        let aligned = self.asked.error("ranges", Expected::Aligned(8));
+        let aligned = self.asked.error("ranges", Expected::Aligned(align_of::<abi::IoctlIovec>()));
         let ranges = <[abi::IoctlIovec]>::ref_from_bytes(self.rest).map_err(|_| aligned)?;
         let input = usize::try_from(in_iovs).map_err(|_| wrong)?;
         let (input, output) = ranges.split_at_checked(input).ok_or(wrong)?;
