@@ -320,7 +320,7 @@ proptest! {
             Reply::Poll(d[2]),
             Reply::Offset(q[4]),
             Reply::Copied(q[5]),
-            Reply::Init(InitOut { major: 7, minor: 31 + d[0] % 20, flags: d[1], ..Default::default() }),
+            Reply::Init(InitOut { major: 7, minor: 31 + d[0] % 20, ..InitOut::default() }),
         ] {
             let mut out = vec![0; reply.encoded_len()];
             reply.encode(&mut out).unwrap();
