@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use fusewire_proto::flags::{FOpenFlags, IoctlFlags, PollFlags};
+use fusewire_proto::flags::{FOpenFlags, IoctlFlags, PollFlags, StatxMask};
 use fusewire_proto::op::FileLock;
 use fusewire_proto::{
     Attr, Attributes, DirentPlusWriter, DirentWriter, Entry, Errno, Fh, FsStats, NodeId, Opened,
@@ -138,7 +138,7 @@ impl Tree {
             O::ReadDirPlus(op) => return self.read_dir(node, op.offset, op.size, true).map(Some),
             O::ReadLink(_) => return Ok(Some(self.node(node)?.data.clone())),
             O::GetXattr(op) => {
-                let found = self.node(node)?.xattrs.get(op.name).cloned();
+                let found = self.node(node)?.xattrs.get(op.name.as_bytes()).cloned();
                 return sized(&found.ok_or(Errno::ENODATA)?, op.size).map(Some);
             }
             O::ListXattr(op) => {
@@ -237,7 +237,7 @@ impl Tree {
             O::Statx(_) => {
                 let attr = self.node(node)?.attr;
                 let mut reply = StatxAttributes { valid: VALID, ..StatxAttributes::default() };
-                reply.statx.mask = 0xfff;
+                reply.statx.mask = StatxMask::from_bits_retain(0xfff);
                 reply.statx.mode = u16::try_from(attr.mode).map_err(|_| Errno::EIO)?;
                 (reply.statx.ino, reply.statx.size) = (attr.ino, attr.size);
                 (reply.statx.nlink, reply.statx.blksize) = (attr.nlink, 4096);
@@ -263,7 +263,7 @@ impl Tree {
                 Reply::Empty
             }
             O::RemoveXattr(op) => {
-                self.node(node)?.xattrs.remove(op.name).ok_or(Errno::ENODATA)?;
+                self.node(node)?.xattrs.remove(op.name.as_bytes()).ok_or(Errno::ENODATA)?;
                 Reply::Empty
             }
             O::GetLk(op) => Reply::Lock(FileLock { kind: FileLock::UNLOCK, ..op.lock }),

@@ -34,7 +34,7 @@ pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<Attr> {
         state.set_mode(mode)?;
     }
     let at = |time: SetTime| match time {
-        SetTime::Now => now,
+        SetTime::Now(_) => now,
         SetTime::At(time) => time,
     };
     if let Some(atime) = op.atime {

@@ -361,7 +361,7 @@ impl Filesystem for MemoryFs {
         let node = self.memory.table.get(cx.node())?;
         let attr = node.attr(&node.state.read());
         let statx = StatxValues {
-            mask: (StatxMask::BASIC_STATS | StatxMask::BTIME).bits(),
+            mask: StatxMask::BASIC_STATS | StatxMask::BTIME,
             blksize: attr.blksize,
             nlink: attr.nlink,
             uid: attr.uid,

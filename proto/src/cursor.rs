@@ -8,14 +8,15 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::abi::InHeader;
+use crate::abi::{InHeader, KERNEL_MINOR_VERSION_MIN, KERNEL_VERSION};
 use crate::opcode::Opcode;
 use crate::scan;
-use crate::types::{Errno, Name, NameError};
+use crate::types::{Errno, Name, NameError, NodeId, Text, XattrName};
 
-/// Why a request could not be decoded: which field of which opcode, and what was expected there.
+/// Why a message could not be decoded: which field of which opcode, and what was expected there.
 ///
-/// The kernel sends none of these; they come from a broken transport, a recorder or a fuzzer.
+/// The kernel sends no such request; they come from a broken transport, a recorder or a fuzzer.
+/// For a reply the opcode is that of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     /// The opcode's wire number.
@@ -56,6 +57,65 @@ pub enum Expected {
     },
     /// Bytes at an address that is a multiple of this.
     Aligned(usize),
+    /// At most so much: bytes, or whatever the field counts.
+    AtMost {
+        /// The largest that is valid.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// 0, or a negative errno down to -511.
+    ErrorNumber {
+        /// What is there.
+        found: i32,
+    },
+    /// Success: an error ends the connection here.
+    Success,
+    /// No reply at all: the kernel does not wait for one.
+    NoReply,
+    /// Version 7.31 of the protocol or a later one of major version 7.
+    Version {
+        /// Major version that is there.
+        major: u32,
+        /// Minor version that is there.
+        minor: u32,
+    },
+    /// A nodeid that is neither 0 nor the root's, or exactly this one.
+    Nodeid {
+        /// The only one that is valid, if there is just one.
+        expected: Option<NodeId>,
+        /// What is there.
+        found: NodeId,
+    },
+    /// A mode with one of the seven types of files, or exactly this one.
+    FileType {
+        /// The only type that is valid, if there is just one; as in a mode.
+        expected: Option<u32>,
+        /// The mode that is there.
+        found: u32,
+    },
+    /// A lock of kind 0, 1 or 2.
+    LockKind {
+        /// What is there.
+        found: u32,
+    },
+    /// No flags beyond these.
+    Flags {
+        /// The valid ones.
+        expected: u64,
+        /// Those that are there.
+        found: u64,
+    },
+    /// The number of something that exists.
+    Existing {
+        /// What is there.
+        found: i64,
+    },
+    /// A notification's code, 1 to 9, and unique 0.
+    Code {
+        /// What is there.
+        found: i32,
+    },
 }
 
 impl fmt::Display for Expected {
@@ -72,6 +132,37 @@ impl fmt::Display for Expected {
             Self::Name(error) => write!(f, "expected a name, but {error}"),
             Self::Nothing { found } => write!(f, "expected the end, found {found} more bytes"),
             Self::Aligned(to) => write!(f, "expected an address that is a multiple of {to}"),
+            Self::AtMost { expected, found } => {
+                write!(f, "expected at most {expected}, found {found}")
+            }
+            Self::ErrorNumber { found } => write!(f, "expected -511 to 0, found {found}"),
+            Self::Success => f.write_str("expected success"),
+            Self::NoReply => f.write_str("expected no reply"),
+            Self::Version { major, minor } => write!(
+                f,
+                "expected FUSE {KERNEL_VERSION}.{KERNEL_MINOR_VERSION_MIN} or later, \
+                 found {major}.{minor}"
+            ),
+            Self::Nodeid { expected: Some(expected), found } => {
+                write!(f, "expected {expected}, found {found}")
+            }
+            Self::Nodeid { expected: None, found } => {
+                write!(f, "expected neither 0 nor the root, found {found}")
+            }
+            Self::FileType { expected: Some(expected), found } => {
+                write!(f, "expected the type of {expected:#o}, found {found:#o}")
+            }
+            Self::FileType { expected: None, found } => {
+                write!(f, "expected one of the seven file types, found {found:#o}")
+            }
+            Self::LockKind { found } => write!(f, "expected 0, 1 or 2, found {found}"),
+            Self::Flags { expected, found } => {
+                write!(f, "expected no flags beyond {expected:#x}, found {found:#x}")
+            }
+            Self::Existing { found } => write!(f, "expected one that exists, found {found}"),
+            Self::Code { found } => {
+                write!(f, "expected a code of 1 to 9 with unique 0, found {found}")
+            }
         }
     }
 }
@@ -191,13 +282,19 @@ impl<'a> Parts<'a> {
         Err(no_name(self.opcode, field, self.payload))
     }
 
+    /// Takes a string of any length and content.
+    pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a Text, DecodeError> {
+        let bytes = self.string(field)?;
+        Text::from_checked(bytes).ok_or_else(|| self.error(field, Expected::Terminator))
+    }
+
     /// Takes a string of at least one byte; slashes are allowed.
-    pub(crate) fn xattr_name(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn xattr_name(&mut self) -> Result<&'a XattrName, DecodeError> {
         let bytes = self.string("name")?;
-        if bytes.is_empty() {
-            return Err(self.error("name", Expected::NotEmpty));
+        match XattrName::from_checked(bytes) {
+            Some(name) if !bytes.is_empty() => Ok(name),
+            _ => Err(self.error("name", Expected::NotEmpty)),
         }
-        Ok(bytes)
     }
 
     /// Takes exactly `len` bytes of payload, which must be all that is left.
@@ -292,4 +389,80 @@ fn no_name(opcode: u32, field: &'static str, payload: &[u8]) -> DecodeError {
     let string = cut(payload, scan::find_nul(payload));
     let why = string.map(|(string, _)| Name::new(string)).and_then(Result::err);
     DecodeError { opcode, field, expected: why.map_or(Expected::Terminator, Expected::Name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn parts<'a>(argument: &'a [u8], payload: &'a [u8], total_extlen: u16) -> Option<Parts<'a>> {
+        let header = InHeader { total_extlen, ..InHeader::default() };
+        Parts::new(&header, argument, payload).ok()
+    }
+
+    /// Every split of every small message: what is taken and what is left are the whole.
+    #[test]
+    fn extensions_are_cut_off_the_end_at_every_length() {
+        let bytes: [u8; 40] = core::array::from_fn(|at| at.to_le_bytes()[0]);
+        for payload in (0..=40).map_while(|len| bytes.get(..len)) {
+            for units in 0..=6_u16 {
+                let split = payload.len().checked_sub(usize::from(units) * 8);
+                let parts = parts(&[], payload, units).map(|it| (it.payload, it.extensions));
+                assert_eq!(parts, split.map(|at| payload.split_at(at)), "{units} units");
+            }
+        }
+    }
+
+    #[test]
+    fn fixed_structs_take_their_length_and_no_other() {
+        let bytes = [7; 24];
+        for argument in (0..=24).map_while(|len| bytes.get(..len)) {
+            let len = argument.len();
+            let whole = parts(argument, &[], 0).unwrap().argument::<[u32; 3]>();
+            assert_eq!(whole.is_ok(), len == 12);
+            let mut prefixed = parts(argument, &[], 0).unwrap();
+            let prefix = prefixed.argument_prefix::<[u32; 3]>();
+            assert_eq!(prefix.is_ok(), len >= 12);
+            let left = if len >= 12 { len - 12 } else { len };
+            assert_eq!(prefixed.argument_len(), left);
+            assert_eq!(prefixed.end().is_ok(), left == 0);
+        }
+    }
+
+    /// A NUL at every place of every small payload, and none.
+    #[test]
+    fn strings_end_at_the_first_nul() {
+        for len in 0..=24_usize {
+            for nul in 0..=len {
+                let mut payload = vec![b'x'; len];
+                if let Some(byte) = payload.get_mut(nul) {
+                    *byte = 0;
+                }
+                let mut parts = parts(&[], &payload, 0).unwrap();
+                let string = parts.string("string").map(<[u8]>::len);
+                assert_eq!(string.ok(), (nul < len).then_some(nul));
+                let left = if nul < len { len - nul - 1 } else { len };
+                assert_eq!(parts.payload.len(), left);
+            }
+        }
+    }
+
+    #[test]
+    fn data_and_items_are_all_that_is_left() {
+        let words = [0_u64; 6];
+        let bytes = zerocopy::IntoBytes::as_bytes(words.as_slice());
+        for payload in (0..=48).map_while(|len| bytes.get(..len)) {
+            let len = payload.len();
+            for told in (0..=50).chain([u32::MAX]) {
+                let data = parts(&[], payload, 0).unwrap().data("data", told);
+                assert_eq!(data.map(<[u8]>::len).ok(), (told as usize == len).then_some(len));
+            }
+            for count in (0..=5).chain([1 << 28, 1 << 29, u32::MAX]) {
+                let items = parts(&[], payload, 0).unwrap().items::<[u64; 2]>("items", count);
+                let whole = u64::from(count) * 16 == len as u64;
+                assert_eq!(items.map(<[_]>::len).ok(), whole.then_some(count as usize));
+            }
+        }
+    }
 }

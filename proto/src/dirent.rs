@@ -5,14 +5,19 @@
 //!  READDIRPLUS  | entry 128 | the same                                          |
 //! ```
 //! A writer fills the buffer that will be sent, so nothing is copied later. A record goes in whole
-//! or not at all. Reading streams, for a simulated kernel, will be the inverse of this file.
+//! or not at all. The readers are iterators that borrow, and judge as the kernel does.
 //!
 //! Kernel: fs/fuse/readdir.c, `parse_dirfile` and `parse_dirplusfile`. An empty name, a name with
-//! a slash or one of more than 4095 bytes makes the caller's getdents64(2) fail with EIO.
+//! a slash or one of more than 4095 bytes makes the caller's getdents64(2) fail with EIO, unless
+//! records in front of it were taken: those are given first.
+
+use zerocopy::FromBytes;
 
 use crate::abi;
+use crate::cursor::Expected;
+use crate::notify::NAME_MAX;
 use crate::reply::Entry;
-use crate::types::NodeId;
+use crate::types::{NameError, NodeId};
 use crate::writer::Writer;
 
 /// Writes records of READDIR into a borrowed buffer.
@@ -125,5 +130,168 @@ impl<'b> DirentPlusWriter<'b> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.inner.is_empty()
+    }
+}
+
+/// A record of READDIR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirentRecord<'a> {
+    /// Inode number; glibc hides a record with 0.
+    pub ino: u64,
+    /// The cookie with which reading goes on behind this record.
+    pub next_offset: u64,
+    /// `mode >> 12`, or 0.
+    pub kind: u32,
+    /// The name, without NUL. The kernel does not look for a NUL inside.
+    pub name: &'a [u8],
+}
+
+/// A record of READDIRPLUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirentPlusRecord<'a> {
+    /// What was looked up; `None` for nodeid 0.
+    pub entry: Option<Entry>,
+    /// The rest of the record.
+    pub dirent: DirentRecord<'a>,
+}
+
+/// What the kernel does with the look-up of a record of READDIRPLUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// There was none: nodeid 0, or the names `.` and `..`.
+    None,
+    /// It counts.
+    Counted(NodeId),
+    /// The entry is invalid: the name is shown, and a FORGET gives the look-up back.
+    GivenBack(NodeId),
+}
+
+impl DirentPlusRecord<'_> {
+    /// Whether a look-up counts, if the reply was delivered.
+    ///
+    /// Kernel: fs/fuse/readdir.c, `fuse_direntplus_link` and `fuse_force_forget`.
+    #[must_use]
+    pub fn look_up(&self) -> LookUp {
+        match &self.entry {
+            None => LookUp::None,
+            Some(_) if matches!(self.dirent.name, b"." | b"..") => LookUp::None,
+            Some(Entry { nodeid, attr, .. }) if nodeid.is_root() || !attr.is_valid() => {
+                LookUp::GivenBack(*nodeid)
+            }
+            Some(entry) => LookUp::Counted(entry.nodeid),
+        }
+    }
+}
+
+/// Why the kernel takes no record from here on: EIO for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record at byte {at}: name: {expected}")]
+pub struct DirentError {
+    /// Where the record begins, bytes from the start of the stream.
+    pub at: usize,
+    /// What its name should have been.
+    pub expected: Expected,
+}
+
+/// Reads records of READDIR; ends behind the last whole one, or with the first error.
+#[derive(Clone, Debug)]
+pub struct DirentReader<'a> {
+    stream: &'a [u8],
+    at: usize,
+    failed: bool,
+}
+
+/// Reads records of READDIRPLUS; ends behind the last whole one, or with the first error.
+#[derive(Clone, Debug)]
+pub struct DirentPlusReader<'a> {
+    inner: DirentReader<'a>,
+}
+
+impl<'a> DirentReader<'a> {
+    /// A reader over the body of a reply.
+    #[must_use]
+    pub const fn new(stream: &'a [u8]) -> Self {
+        Self { stream, at: 0, failed: false }
+    }
+
+    /// What is left: after the last record, bytes that are no whole record and are ignored.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.stream.get(self.at..).unwrap_or_default()
+    }
+
+    /// Cuts off a record whose struct begins at `before` and whose name is valid.
+    fn take(&mut self, before: usize) -> Result<Option<DirentRecord<'a>>, DirentError> {
+        let Some((fixed, names)) =
+            self.rest().get(before..).and_then(|rest| abi::Dirent::read_from_prefix(rest).ok())
+        else {
+            return Ok(None);
+        };
+        let abi::Dirent { ino, off, namelen, kind } = fixed;
+        let error = |expected| DirentError { at: self.at, expected };
+        let len = match usize::try_from(namelen) {
+            Ok(0) => return Err(error(Expected::NotEmpty)),
+            Ok(len) if len <= NAME_MAX => len,
+            _ => {
+                let expected = u64::try_from(NAME_MAX).unwrap_or(u64::MAX);
+                return Err(error(Expected::AtMost { expected, found: namelen.into() }));
+            }
+        };
+        // The padding belongs to the record: without it, the record is not whole.
+        let fixed_len = before.checked_add(abi::NAME_OFFSET);
+        let whole = fixed_len.and_then(|fixed| fixed.checked_add(len)?.checked_next_multiple_of(8));
+        let end = whole.and_then(|whole| self.at.checked_add(whole));
+        let (Some(end), Some(name)) = (end, names.get(..len)) else { return Ok(None) };
+        if end > self.stream.len() {
+            return Ok(None);
+        }
+        if name.contains(&b'/') {
+            return Err(error(Expected::Name(NameError::Slash)));
+        }
+        self.at = end;
+        Ok(Some(DirentRecord { ino, next_offset: off, kind, name }))
+    }
+
+    fn advance(&mut self, before: usize) -> Option<Result<DirentRecord<'a>, DirentError>> {
+        if self.failed {
+            return None;
+        }
+        let taken = self.take(before);
+        self.failed = taken.is_err();
+        taken.transpose()
+    }
+}
+
+impl<'a> Iterator for DirentReader<'a> {
+    type Item = Result<DirentRecord<'a>, DirentError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance(0)
+    }
+}
+
+impl<'a> DirentPlusReader<'a> {
+    /// A reader over the body of a reply.
+    #[must_use]
+    pub const fn new(stream: &'a [u8]) -> Self {
+        Self { inner: DirentReader::new(stream) }
+    }
+
+    /// What is left: see [`DirentReader::rest`].
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.inner.rest()
+    }
+}
+
+impl<'a> Iterator for DirentPlusReader<'a> {
+    type Item = Result<DirentPlusRecord<'a>, DirentError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = abi::EntryOut::read_from_prefix(self.inner.rest()).ok();
+        let dirent = self.inner.advance(size_of::<abi::EntryOut>())?;
+        let entry = entry.filter(|(entry, _)| entry.nodeid != NodeId(0));
+        let entry = entry.map(|(entry, _)| Entry::from(&entry));
+        Some(dirent.map(|dirent| DirentPlusRecord { entry, dirent }))
     }
 }

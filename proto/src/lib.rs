@@ -61,14 +61,14 @@
 //! | [`flags`] | flag words |
 //! | [`frame`] | headers in raw memory, for transports |
 //! | [`op`] | one struct per operation, and what it means |
-//! | [`request`] | [`Operation`]: decoding |
-//! | [`reply`] | reply bodies: encoding |
-//! | [`dirent`] | directory streams: writing |
-//! | [`notify`] | notifications: encoding |
+//! | [`request`] | [`Operation`]: requests, both ways |
+//! | [`reply`] | replies, both ways, and what the kernel makes of them |
+//! | [`dirent`] | directory streams: writers and readers |
+//! | [`notify`] | notifications, both ways |
 //! | [`mod@negotiate`] | INIT: what is agreed, and why |
 //!
-//! The other direction (encoding requests, decoding replies as the kernel would) belongs in
-//! [`request`], [`reply`], [`dirent`] and [`notify`], beside what is there now.
+//! Both directions of a message stand beside each other, so a server, a simulated kernel, a proxy
+//! and a recorder use the same code.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -78,6 +78,7 @@
 extern crate std;
 
 pub mod abi;
+mod composer;
 mod cursor;
 pub mod dirent;
 pub mod flags;
@@ -91,19 +92,21 @@ pub mod opcode;
 pub mod reply;
 pub mod request;
 mod scan;
+mod show;
 pub mod types;
 mod writer;
 
+pub use composer::EncodeError;
 pub use cursor::{DecodeError, Expected};
-pub use dirent::{DirentPlusWriter, DirentWriter};
+pub use dirent::{DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter};
 pub use negotiate::{Agreement, Limits, NegotiateError, Offer, Reason, Wishes, negotiate};
 pub use notify::Notification;
 pub use op::FileLock;
 pub use opcode::Opcode;
-pub use reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
-pub use request::Operation;
+pub use reply::{Answer, Asked, Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
+pub use request::{Envelope, Forms, Operation};
 pub use types::{
-    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Timestamp,
-    Unique,
+    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Text,
+    Timestamp, Unique, XattrName,
 };
 pub use writer::TooSmall;

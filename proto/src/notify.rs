@@ -2,14 +2,20 @@
 //!
 //! They go to the device by write(2), also when requests come by the ring. A notification may
 //! block in the kernel, so it must never be sent from the task that has to answer a request on the
-//! same inode or directory: answer first, notify afterwards. Decoding notifications, for a
-//! simulated kernel, will be the inverse of this file.
+//! same inode or directory: answer first, notify afterwards. [`Notification::decode`] is the
+//! kernel's side.
 //!
 //! Kernel: fs/fuse/dev.c, `fuse_notify`.
 
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
 use crate::abi::{self, NotifyCode, OutHeader};
+use crate::cursor::Expected;
 use crate::flags::InvalEntryFlags;
-use crate::types::{Name, NodeId, Unique};
+use crate::show::Line;
+use crate::types::{Name, NameError, NodeId, Unique};
 use crate::writer::{TooSmall, Writer};
 
 /// A notification, borrowing its name, data or list.
@@ -180,5 +186,174 @@ impl Notification<'_> {
         }
         // The NUL behind a name is what finish() fills in.
         Ok(writer.finish())
+    }
+}
+
+impl fmt::Display for Notification<'_> {
+    /// One line, such as `INVAL_INODE node=9 offset=0 len=4096`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line::new(f, self.code().name());
+        let _ = match *self {
+            Self::Poll { kh } => line.field("kh", kh),
+            Self::InvalInode { node, offset, len } => {
+                line.field("node", node).field("offset", offset).field("len", len)
+            }
+            Self::InvalEntry { parent, name, flags } => {
+                line.field("parent", parent).quoted(name.as_bytes()).flags("flags", flags)
+            }
+            Self::Store { node, offset, data } => {
+                line.field("node", node).field("offset", offset).field("size", data.len())
+            }
+            Self::Retrieve { notify_unique, node, offset, size } => line
+                .field("notify_unique", notify_unique)
+                .field("node", node)
+                .field("offset", offset)
+                .field("size", size),
+            Self::Delete { parent, child, name } => {
+                line.field("parent", parent).field("child", child).quoted(name.as_bytes())
+            }
+            Self::Resend | Self::IncEpoch => &mut line,
+            Self::Prune { nodes } => line.field("count", nodes.len()),
+        };
+        line.finish()
+    }
+}
+
+/// Why the bytes are no notification that the kernel takes: EINVAL for the writer, or
+/// ENAMETOOLONG for a name that is longer than [`NAME_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("notification {code}: {field}: {expected}")]
+pub struct NotifyError {
+    /// The number in the header.
+    pub code: i32,
+    /// The part of the message, in the words of the protocol.
+    pub field: &'static str,
+    /// What should have stood there.
+    pub expected: Expected,
+}
+
+/// The longest name that the kernel takes from a server, bytes (`FUSE_NAME_MAX`).
+///
+/// Kernel: fs/fuse/fuse_i.h. It was 1024 before Linux 6.14.
+pub const NAME_MAX: usize = 4095;
+
+/// What is left of a message.
+struct Body<'a> {
+    code: i32,
+    rest: &'a [u8],
+}
+
+impl<'a> Notification<'a> {
+    /// Decodes what is written to the device: its header, and `body`, everything behind it.
+    ///
+    /// The nodeids of PRUNE must stand at an address that is a multiple of 8. A name may not
+    /// contain a slash, which the kernel does not check: no such name can be cached.
+    ///
+    /// Kernel: fs/fuse/dev.c, `fuse_notify`.
+    ///
+    /// # Errors
+    /// [`NotifyError`] when the header's length is not that of the message, its unique not 0, its
+    /// code unknown, or a length in the body not what follows.
+    pub fn decode(header: &OutHeader, body: &'a [u8]) -> Result<Self, NotifyError> {
+        let mut body = Body { code: header.error, rest: body };
+        let found = OutHeader::LEN.saturating_add(body.rest.len());
+        if usize::try_from(header.len) != Ok(found) {
+            let expected = usize::try_from(header.len).unwrap_or(usize::MAX);
+            return Err(body.error("message", Expected::Exactly { expected, found }));
+        }
+        let unknown = body.error("code", Expected::Code { found: header.error });
+        if header.unique != Unique::NOTIFICATION {
+            return Err(unknown);
+        }
+        let decoded = match NotifyCode::from_raw(header.error).ok_or(unknown)? {
+            NotifyCode::Poll => {
+                let abi::NotifyPollWakeupOut { kh } = body.fixed()?;
+                Self::Poll { kh }
+            }
+            NotifyCode::InvalInode => {
+                let abi::NotifyInvalInodeOut { ino, off, len } = body.fixed()?;
+                Self::InvalInode { node: ino, offset: off, len }
+            }
+            NotifyCode::InvalEntry => {
+                let abi::NotifyInvalEntryOut { parent, namelen, flags } = body.fixed()?;
+                Self::InvalEntry { parent, name: body.name(namelen)?, flags: flags.into() }
+            }
+            NotifyCode::Store => {
+                let abi::NotifyStoreOut { nodeid, offset, size, .. } = body.fixed()?;
+                Self::Store { node: nodeid, offset, data: body.take("data", size.into())? }
+            }
+            NotifyCode::Retrieve => {
+                let fixed: abi::NotifyRetrieveOut = body.fixed()?;
+                let abi::NotifyRetrieveOut { notify_unique, nodeid, offset, size, .. } = fixed;
+                Self::Retrieve { notify_unique, node: nodeid, offset, size }
+            }
+            NotifyCode::Delete => {
+                let abi::NotifyDeleteOut { parent, child, namelen, .. } = body.fixed()?;
+                Self::Delete { parent, child, name: body.name(namelen)? }
+            }
+            NotifyCode::Resend => Self::Resend,
+            NotifyCode::IncEpoch => Self::IncEpoch,
+            NotifyCode::Prune => {
+                let abi::NotifyPruneOut { count, .. } = body.fixed()?;
+                Self::Prune { nodes: body.nodes(count)? }
+            }
+        };
+        match body.rest.len() {
+            0 => Ok(decoded),
+            found => Err(body.error("body", Expected::Nothing { found })),
+        }
+    }
+}
+
+impl<'a> Body<'a> {
+    const fn error(&self, field: &'static str, expected: Expected) -> NotifyError {
+        NotifyError { code: self.code, field, expected }
+    }
+
+    fn fixed<T>(&mut self) -> Result<T, NotifyError>
+    where
+        T: FromBytes + KnownLayout + Immutable,
+    {
+        let found = self.rest.len();
+        let (fixed, rest) = T::read_from_prefix(self.rest).map_err(|_| {
+            let expected = u64::try_from(size_of::<T>()).unwrap_or(u64::MAX);
+            self.error("body", Expected::AtLeast { expected, found })
+        })?;
+        self.rest = rest;
+        Ok(fixed)
+    }
+
+    /// Takes `len` bytes, which must be all that is left.
+    fn take(&mut self, field: &'static str, len: u64) -> Result<&'a [u8], NotifyError> {
+        let found = self.rest.len();
+        if usize::try_from(len) != Ok(found) {
+            let expected = usize::try_from(len).unwrap_or(usize::MAX);
+            return Err(self.error(field, Expected::Exactly { expected, found }));
+        }
+        Ok(core::mem::take(&mut self.rest))
+    }
+
+    /// Takes a name of `len` bytes and its NUL.
+    fn name(&mut self, len: u32) -> Result<&'a Name, NotifyError> {
+        // Both bounds are far below 2^64.
+        let most = u64::try_from(NAME_MAX).unwrap_or(u64::MAX);
+        if u64::from(len) > most {
+            return Err(self.error("name", Expected::AtMost { expected: most, found: len.into() }));
+        }
+        let string = self.take("name", u64::from(len).saturating_add(1))?;
+        let Some((0, name)) = string.split_last().map(|(last, name)| (*last, name)) else {
+            return Err(self.error("name", Expected::Terminator));
+        };
+        Name::new(name).map_err(|why: NameError| self.error("name", Expected::Name(why)))
+    }
+
+    fn nodes(&mut self, count: u32) -> Result<&'a [NodeId], NotifyError> {
+        let bytes = self.take("nodes", u64::from(count).saturating_mul(8))?;
+        if bytes.is_empty() {
+            // The address of nothing need not be aligned.
+            return Ok(&[]);
+        }
+        let aligned = self.error("nodes", Expected::Aligned(align_of::<NodeId>()));
+        <[NodeId]>::ref_from_bytes(bytes).map_err(|_| aligned)
     }
 }

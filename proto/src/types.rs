@@ -316,6 +316,80 @@ impl AsRef<[u8]> for Name {
     }
 }
 
+/// Strings that are no names of files; the literal says whether one may be empty.
+macro_rules! strings {
+    ($($(#[$meta:meta])* $name:ident, $empty:literal;)*) => {$(
+        $(#[$meta])*
+        ///
+        /// The zerocopy traits are derived for the same reason as those of [`Name`].
+        #[repr(C)]
+        #[derive(PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
+        #[derive(KnownLayout)]
+        pub struct $name([u8]);
+
+        impl $name {
+            /// Borrows `bytes`, which have no terminator.
+            ///
+            /// # Errors
+            /// [`NameError`] when the bytes are none of these.
+            pub fn new(bytes: &[u8]) -> core::result::Result<&Self, NameError> {
+                if !$empty && bytes.is_empty() {
+                    return Err(NameError::Empty);
+                }
+                if scan::find_nul(bytes) != bytes.len() {
+                    return Err(NameError::Nul);
+                }
+                Self::from_checked(bytes).ok_or(NameError::Nul)
+            }
+
+            /// Borrows bytes that have passed the checks of `new`.
+            pub(crate) fn from_checked(bytes: &[u8]) -> Option<&Self> {
+                // A wrapper of bytes has no size and no alignment to miss.
+                Self::ref_from_bytes(bytes).ok()
+            }
+
+            /// The bytes, without terminator.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl core::ops::Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl PartialEq<[u8]> for $name {
+            fn eq(&self, other: &[u8]) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl<const N: usize> PartialEq<[u8; N]> for $name {
+            fn eq(&self, other: &[u8; N]) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"{}\"", self.0.escape_ascii())
+            }
+        }
+    )*};
+}
+
+strings! {
+    /// Bytes without NUL, perhaps none: the target of a symbolic link.
+    Text, true;
+    /// The name of an extended attribute with its namespace: not empty, without NUL.
+    XattrName, false;
+}
+
 impl fmt::Display for Name {
     /// Text with the replacement character where the bytes are not UTF-8.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,11 +45,64 @@ impl<'b> Writer<'b> {
         self.bytes(value.as_bytes())
     }
 
+    pub(crate) fn zeros(&mut self, len: usize) -> Result<(), TooSmall> {
+        let rest = core::mem::take(&mut self.rest);
+        let (front, behind) =
+            rest.split_at_mut_checked(len).ok_or(TooSmall { needed: self.needed })?;
+        front.fill(0);
+        self.rest = behind;
+        Ok(())
+    }
+
     /// Fills what is left with zeros and returns the length of the whole.
     pub(crate) fn finish(self) -> usize {
         if !self.rest.is_empty() {
             self.rest.fill(0);
         }
         self.needed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    /// Every room, every announced length, and two parts of every small length.
+    #[test]
+    fn no_byte_goes_where_none_was_announced() {
+        for (room, needed) in (0..=12_usize).flat_map(|room| (0..=13).map(move |it| (room, it))) {
+            for (first, second) in (0..=6_usize).flat_map(|it| (0..=6).map(move |that| (it, that)))
+            {
+                let mut out = vec![0xee; room];
+                let Ok(mut writer) = Writer::new(&mut out, needed) else {
+                    assert!(needed > room);
+                    assert!(out.iter().all(|&byte| byte == 0xee));
+                    continue;
+                };
+                assert!(needed <= room);
+                let one = writer.bytes(&vec![1; first]);
+                assert_eq!(one.is_ok(), first <= needed);
+                if one.is_err() {
+                    continue;
+                }
+                let two = if second % 2 == 0 {
+                    writer.bytes(&vec![2; second])
+                } else {
+                    writer.zeros(second)
+                };
+                assert_eq!(two.is_ok(), first + second <= needed);
+                if two.is_err() {
+                    continue;
+                }
+                assert_eq!(writer.finish(), needed);
+                let part = if second % 2 == 0 { 2 } else { 0 };
+                let mut expected = vec![1; first];
+                expected.resize(first + second, part);
+                expected.resize(needed, 0);
+                expected.resize(room, 0xee);
+                assert_eq!(out, expected);
+            }
+        }
     }
 }

@@ -189,9 +189,44 @@ pub enum NotifyCode {
 }
 
 impl NotifyCode {
+    /// Every code, in the order of the numbers.
+    pub const ALL: &[Self] = &[
+        Self::Poll,
+        Self::InvalInode,
+        Self::InvalEntry,
+        Self::Store,
+        Self::Retrieve,
+        Self::Delete,
+        Self::Resend,
+        Self::IncEpoch,
+        Self::Prune,
+    ];
+
+    /// The header's name without its `FUSE_NOTIFY_` prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "POLL",
+            Self::InvalInode => "INVAL_INODE",
+            Self::InvalEntry => "INVAL_ENTRY",
+            Self::Store => "STORE",
+            Self::Retrieve => "RETRIEVE",
+            Self::Delete => "DELETE",
+            Self::Resend => "RESEND",
+            Self::IncEpoch => "INC_EPOCH",
+            Self::Prune => "PRUNE",
+        }
+    }
+
     /// The wire number.
     #[must_use]
     pub const fn raw(self) -> i32 {
         self as i32
+    }
+
+    /// The code of a wire number, or `None` for one that is not known.
+    #[must_use]
+    pub fn from_raw(raw: i32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.raw() == raw)
     }
 }

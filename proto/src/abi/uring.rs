@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{URING_IN_OUT_HEADER_SZ, URING_OP_IN_OUT_SZ};
+use super::{InHeader, OutHeader, URING_IN_OUT_HEADER_SZ, URING_OP_IN_OUT_SZ};
 
 /// `struct fuse_uring_ent_in_out`: the part of the header area that belongs to the ring.
 ///
@@ -36,7 +36,7 @@ const _: () =
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct UringReqHeader {
-    /// [`InHeader`](super::InHeader) on the way in, [`OutHeader`](super::OutHeader) on the way out.
+    /// [`InHeader`] on the way in, [`OutHeader`] on the way out.
     pub in_out: [u8; URING_IN_OUT_HEADER_SZ],
     /// The fixed struct of the opcode; not written where an opcode has none.
     pub op_in: [u8; URING_OP_IN_OUT_SZ],
@@ -46,6 +46,42 @@ pub struct UringReqHeader {
 const _: () = assert!(
     size_of::<UringReqHeader>() == 288 && offset_of!(UringReqHeader, ring_ent_in_out) == 256
 );
+
+impl Default for UringReqHeader {
+    /// Zeros.
+    fn default() -> Self {
+        Self {
+            in_out: [0; URING_IN_OUT_HEADER_SZ],
+            op_in: [0; URING_OP_IN_OUT_SZ],
+            ring_ent_in_out: UringEntInOut::default(),
+        }
+    }
+}
+
+// `in_out` is longer than either header, so none of these can fail.
+impl UringReqHeader {
+    /// The header of the request.
+    #[must_use]
+    pub fn in_header(&self) -> InHeader {
+        InHeader::read_from_prefix(&self.in_out).map(|(header, _)| header).unwrap_or_default()
+    }
+
+    /// Puts the header of a request.
+    pub fn put_in_header(&mut self, header: &InHeader) {
+        let _ = header.write_to_prefix(&mut self.in_out);
+    }
+
+    /// The header of the reply.
+    #[must_use]
+    pub fn out_header(&self) -> OutHeader {
+        OutHeader::read_from_prefix(&self.in_out).map(|(header, _)| header).unwrap_or_default()
+    }
+
+    /// Puts the header of a reply.
+    pub fn put_out_header(&mut self, header: &OutHeader) {
+        let _ = header.write_to_prefix(&mut self.in_out);
+    }
+}
 
 /// `struct fuse_uring_cmd_req`: the command area of an SQE.
 ///

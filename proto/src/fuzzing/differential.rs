@@ -32,7 +32,7 @@ pub(super) fn compare(message: &[u8], ext: bool) -> bool {
     let bytes: Vec<u8> = pairs.flatten().collect();
     assert_eq!([tail(&op), &bytes].concat(), theirs.tail, "tail of {op:?}");
     let found = extensions(&op).unwrap_or_default();
-    let contexts = found.security_contexts().map(|it| (it.name, it.label));
+    let contexts = found.security_contexts().map(|it| (it.name.as_bytes(), it.label));
     assert!(contexts.eq(theirs.contexts.iter().copied()), "contexts of {op:?}");
     assert_eq!(found.groups().collect::<Vec<_>>(), theirs.groups);
     let opcode = number(message.bytes(), 4, 4);

@@ -34,7 +34,7 @@ impl Fields {
                 self.put(now, false);
                 self.time(seconds, nanos, time);
             }
-            Some(SetTime::Now) => self.put(now, true),
+            Some(SetTime::Now(_)) => self.put(now, true),
             None => {}
         }
     }
@@ -201,7 +201,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         }
         O::NotifyReply(op) => {
             f.put("offset", op.offset);
-            f.put("size", op.size);
+            f.put("size", op.data.len() as u64);
         }
         O::BatchForget(op) => f.put("count", op.items.len() as u64),
         O::FAllocate(op) => {
@@ -235,7 +235,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::Statx(op) => {
             f.when("getattr_flags:FUSE_GETATTR_FH", "fh", op.fh);
             f.put("sx_flags", op.flags);
-            f.put("sx_mask", op.mask);
+            f.put("sx_mask", op.mask.bits());
         }
         O::CuseInit(op) => {
             f.put("major", op.major);
@@ -254,7 +254,7 @@ pub(super) fn strings<'a>(op: &Operation<'a>) -> Vec<&'a [u8]> {
     use Operation as O;
     let list: &[&[u8]] = match op {
         O::Lookup(op) => &[op.name.as_bytes()],
-        O::Symlink(op) => &[op.name.as_bytes(), op.target],
+        O::Symlink(op) => &[op.name.as_bytes(), op.target.as_bytes()],
         O::MkNod(op) => &[op.name.as_bytes()],
         O::MkDir(op) => &[op.name.as_bytes()],
         O::Unlink(op) => &[op.name.as_bytes()],
@@ -262,10 +262,10 @@ pub(super) fn strings<'a>(op: &Operation<'a>) -> Vec<&'a [u8]> {
         O::Rename(op) | O::Rename2(op) => &[op.old_name.as_bytes(), op.new_name.as_bytes()],
         O::Link(op) => &[op.name.as_bytes()],
         O::Create(op) => &[op.name.as_bytes()],
-        O::TmpFile(op) => &[op.name],
-        O::SetXattr(op) => &[op.name],
-        O::GetXattr(op) => &[op.name],
-        O::RemoveXattr(op) => &[op.name],
+        O::TmpFile(op) => &[op.name.as_bytes()],
+        O::SetXattr(op) => &[op.name.as_bytes()],
+        O::GetXattr(op) => &[op.name.as_bytes()],
+        O::RemoveXattr(op) => &[op.name.as_bytes()],
         _ => &[],
     };
     list.to_vec()

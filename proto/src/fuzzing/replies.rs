@@ -104,7 +104,7 @@ impl Material<'_> {
         let times = [(5, "atime"), (6, "btime"), (7, "ctime"), (8, "mtime")];
         let [atime, btime, ctime, mtime] = times.map(|(place, _)| self.time(place).0);
         let statx = Statx {
-            mask,
+            mask: mask.into(),
             blksize,
             attributes,
             nlink,

@@ -1,8 +1,9 @@
 //! Attributes: reading and setting them, and what is close to them.
 
 use crate::abi;
+use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::{GetAttrFlags, SetAttrValid};
+use crate::flags::{GetAttrFlags, SetAttrValid, StatxMask};
 use crate::types::{Fh, LockOwner, Timestamp};
 
 /// GETATTR: the attributes of an inode.
@@ -17,6 +18,8 @@ use crate::types::{Fh, LockOwner, Timestamp};
 pub struct GetAttr {
     /// A handle, only from within I/O: fstat(2) comes without, even for an unlinked file.
     pub fh: Option<Fh>,
+    /// The flag word; its FH bit is encoded from `fh`.
+    pub getattr_flags: GetAttrFlags,
 }
 
 /// SETATTR: change mode, owner, size or times; fields that are `None` stay.
@@ -49,15 +52,15 @@ pub struct SetAttr {
     pub lock_owner: Option<LockOwner>,
     /// Strip set-user-id, and set-group-id of what is group-executable.
     pub kill_suidgid: bool,
-    /// The word that said all this.
+    /// The word that said all this. Encoding takes from it only what no other field says.
     pub valid: SetAttrValid,
 }
 
 /// A time that SETATTR sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
-    /// The server's own clock.
-    Now,
+    /// The server's own clock, whatever the kernel's said, which is here.
+    Now(Timestamp),
     /// This time.
     At(Timestamp),
 }
@@ -75,8 +78,10 @@ pub struct Statx {
     pub fh: Option<Fh>,
     /// Flags of statx(2); today 0.
     pub flags: u32,
-    /// What is asked for, bits of [`StatxMask`](crate::flags::StatxMask); today 0xfff.
-    pub mask: u32,
+    /// What is asked for; today everything that [`StatxMask`] names.
+    pub mask: StatxMask,
+    /// The flag word; its FH bit is encoded from `fh`.
+    pub getattr_flags: GetAttrFlags,
 }
 
 /// READLINK: the target of a symbolic link.
@@ -112,8 +117,14 @@ pub struct Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatFs;
 
-fn handle(getattr_flags: u32, fh: Fh) -> Option<Fh> {
-    GetAttrFlags::from(getattr_flags).contains(GetAttrFlags::FH).then_some(fh)
+fn handle(getattr_flags: u32, fh: Fh) -> (GetAttrFlags, Option<Fh>) {
+    let getattr_flags = GetAttrFlags::from(getattr_flags);
+    (getattr_flags, getattr_flags.contains(GetAttrFlags::FH).then_some(fh))
+}
+
+fn handle_word(mut getattr_flags: GetAttrFlags, fh: Option<Fh>) -> (u32, Fh) {
+    getattr_flags.set(GetAttrFlags::FH, fh.is_some());
+    (getattr_flags.bits(), fh.unwrap_or_default())
 }
 
 impl GetAttr {
@@ -121,7 +132,13 @@ impl GetAttr {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::GetattrIn = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh: handle(fixed.getattr_flags, fixed.fh) })
+        let (getattr_flags, fh) = handle(fixed.getattr_flags, fixed.fh);
+        Ok(Self { fh, getattr_flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (getattr_flags, fh) = handle_word(self.getattr_flags, self.fh);
+        out.argument(&abi::GetattrIn { getattr_flags, dummy: 0, fh });
     }
 }
 
@@ -134,7 +151,7 @@ impl SetAttr {
         let has = |flag| valid.contains(flag);
         let time = |set, now, seconds, nanoseconds| match (has(set), has(now)) {
             (false, _) => None,
-            (true, true) => Some(SetTime::Now),
+            (true, true) => Some(SetTime::Now(Timestamp::from_wire(seconds, nanoseconds))),
             (true, false) => Some(SetTime::At(Timestamp::from_wire(seconds, nanoseconds))),
         };
         Ok(Self {
@@ -152,6 +169,51 @@ impl SetAttr {
             valid,
         })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut valid = self.valid;
+        let mut time = |set, now, time: Option<SetTime>| {
+            valid.set(set, time.is_some());
+            let (at, is_now) = match time {
+                None => return Timestamp::EPOCH,
+                Some(SetTime::Now(at)) => (at, true),
+                Some(SetTime::At(at)) => (at, false),
+            };
+            valid.set(now, is_now);
+            at
+        };
+        let atime = time(SetAttrValid::ATIME, SetAttrValid::ATIME_NOW, self.atime);
+        let mtime = time(SetAttrValid::MTIME, SetAttrValid::MTIME_NOW, self.mtime);
+        let ctime = self.ctime.unwrap_or(Timestamp::EPOCH);
+        for (flag, is_set) in [
+            (SetAttrValid::FH, self.fh.is_some()),
+            (SetAttrValid::MODE, self.mode.is_some()),
+            (SetAttrValid::UID, self.uid.is_some()),
+            (SetAttrValid::GID, self.gid.is_some()),
+            (SetAttrValid::SIZE, self.size.is_some()),
+            (SetAttrValid::CTIME, self.ctime.is_some()),
+            (SetAttrValid::LOCKOWNER, self.lock_owner.is_some()),
+            (SetAttrValid::KILL_SUIDGID, self.kill_suidgid),
+        ] {
+            valid.set(flag, is_set);
+        }
+        out.argument(&abi::SetattrIn {
+            valid: valid.bits(),
+            fh: self.fh.unwrap_or_default(),
+            size: self.size.unwrap_or_default(),
+            lock_owner: self.lock_owner.unwrap_or_default(),
+            atime: atime.wire_seconds(),
+            mtime: mtime.wire_seconds(),
+            ctime: ctime.wire_seconds(),
+            atimensec: atime.nanoseconds,
+            mtimensec: mtime.nanoseconds,
+            ctimensec: ctime.nanoseconds,
+            mode: self.mode.unwrap_or_default(),
+            uid: self.uid.unwrap_or_default(),
+            gid: self.gid.unwrap_or_default(),
+            ..Default::default()
+        });
+    }
 }
 
 impl Statx {
@@ -159,11 +221,14 @@ impl Statx {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::StatxIn = parts.argument()?;
         parts.end()?;
-        Ok(Self {
-            fh: handle(fixed.getattr_flags, fixed.fh),
-            flags: fixed.sx_flags,
-            mask: fixed.sx_mask,
-        })
+        let (getattr_flags, fh) = handle(fixed.getattr_flags, fixed.fh);
+        Ok(Self { fh, flags: fixed.sx_flags, mask: fixed.sx_mask.into(), getattr_flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (getattr_flags, fh) = handle_word(self.getattr_flags, self.fh);
+        let (sx_flags, sx_mask) = (self.flags, self.mask.bits());
+        out.argument(&abi::StatxIn { getattr_flags, reserved: 0, fh, sx_flags, sx_mask });
     }
 }
 
@@ -172,6 +237,8 @@ impl ReadLink {
         parts.end()?;
         Ok(Self)
     }
+
+    pub(crate) const fn encode(&self, _out: &mut Composer<'_>) {}
 }
 
 impl Access {
@@ -181,6 +248,10 @@ impl Access {
         parts.end()?;
         Ok(Self { mask: fixed.mask })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::AccessIn { mask: self.mask, padding: 0 });
+    }
 }
 
 impl StatFs {
@@ -188,4 +259,6 @@ impl StatFs {
         parts.end()?;
         Ok(Self)
     }
+
+    pub(crate) const fn encode(&self, _out: &mut Composer<'_>) {}
 }

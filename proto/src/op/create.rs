@@ -4,9 +4,10 @@
 
 use super::Extensions;
 use crate::abi;
+use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::OpenInFlags;
-use crate::types::Name;
+use crate::types::{Name, Text};
 
 /// CREATE: make a regular file and open it, in one step.
 ///
@@ -43,8 +44,8 @@ pub struct Create<'a> {
 /// - **Kernel**: fs/fuse/dir.c, `fuse_tmpfile`; since 7.37.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TmpFile<'a> {
-    /// Present on the wire, without meaning.
-    pub name: &'a [u8],
+    /// Present on the wire, without meaning: the kernel sends `/`.
+    pub name: &'a Text,
     /// Flags of open(2).
     pub flags: u32,
     /// Type and permission bits; the umask is applied unless DONT_MASK is agreed.
@@ -110,7 +111,7 @@ pub struct Symlink<'a> {
     /// The new name.
     pub name: &'a Name,
     /// What it points to: bytes of the caller, never to be resolved by the server.
-    pub target: &'a [u8],
+    pub target: &'a Text,
     /// Label and groups of the caller.
     pub extensions: Extensions<'a>,
 }
@@ -124,16 +125,32 @@ impl<'a> Create<'a> {
         let abi::CreateIn { flags, mode, umask, open_flags } = fixed;
         Ok(Self { name, flags, mode, umask, open_flags: open_flags.into(), extensions })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { flags, mode, umask, .. } = *self;
+        let open_flags = self.open_flags.bits();
+        out.argument(&abi::CreateIn { flags, mode, umask, open_flags });
+        out.string(self.name.as_bytes());
+        self.extensions.encode(out);
+    }
 }
 
 impl<'a> TmpFile<'a> {
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let fixed: abi::CreateIn = parts.argument()?;
-        let name = parts.string("name")?;
+        let name = parts.text("name")?;
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
         let abi::CreateIn { flags, mode, umask, open_flags } = fixed;
         Ok(Self { name, flags, mode, umask, open_flags: open_flags.into(), extensions })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { flags, mode, umask, .. } = *self;
+        let open_flags = self.open_flags.bits();
+        out.argument(&abi::CreateIn { flags, mode, umask, open_flags });
+        out.string(self.name.as_bytes());
+        self.extensions.encode(out);
     }
 }
 
@@ -145,6 +162,13 @@ impl<'a> MkNod<'a> {
         parts.end()?;
         Ok(Self { name, mode: fixed.mode, rdev: fixed.rdev, umask: fixed.umask, extensions })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { mode, rdev, umask, .. } = *self;
+        out.argument(&abi::MknodIn { mode, rdev, umask, padding: 0 });
+        out.string(self.name.as_bytes());
+        self.extensions.encode(out);
+    }
 }
 
 impl<'a> MkDir<'a> {
@@ -155,14 +179,26 @@ impl<'a> MkDir<'a> {
         parts.end()?;
         Ok(Self { name, mode: fixed.mode, umask: fixed.umask, extensions })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::MkdirIn { mode: self.mode, umask: self.umask });
+        out.string(self.name.as_bytes());
+        self.extensions.encode(out);
+    }
 }
 
 impl<'a> Symlink<'a> {
     pub(crate) fn decode(mut parts: Parts<'a>) -> Result<Self, DecodeError> {
         let name = parts.name("name")?;
-        let target = parts.string("target")?;
+        let target = parts.text("target")?;
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
         Ok(Self { name, target, extensions })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.string(self.name.as_bytes());
+        out.string(self.target.as_bytes());
+        self.extensions.encode(out);
     }
 }

@@ -1,6 +1,7 @@
 //! What devices do: ioctl, poll and block maps.
 
 use crate::abi;
+use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::{IoctlFlags, PollFlags};
 use crate::types::Fh;
@@ -78,6 +79,18 @@ impl<'a> IoCtl<'a> {
             data,
         })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::IoctlIn {
+            fh: self.fh,
+            flags: self.flags.bits(),
+            cmd: self.command,
+            arg: self.argument,
+            in_size: wire_len(self.data),
+            out_size: self.out_size,
+        });
+        out.data(self.data);
+    }
 }
 
 impl Poll {
@@ -86,6 +99,11 @@ impl Poll {
         parts.end()?;
         Ok(Self { fh, kh, flags: flags.into(), events })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, kh, events, .. } = *self;
+        out.argument(&abi::PollIn { fh, kh, flags: self.flags.bits(), events });
+    }
 }
 
 impl BMap {
@@ -93,5 +111,10 @@ impl BMap {
         let abi::BmapIn { block, blocksize, .. } = parts.argument()?;
         parts.end()?;
         Ok(Self { block, blocksize })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { block, blocksize } = *self;
+        out.argument(&abi::BmapIn { block, blocksize, padding: 0 });
     }
 }

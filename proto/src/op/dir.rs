@@ -1,6 +1,7 @@
 //! Open directories: opening, listing, syncing and closing.
 
 use crate::abi;
+use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::{FSyncFlags, OpenInFlags, ReadFlags, ReleaseFlags};
 use crate::types::{Fh, LockOwner};
@@ -37,7 +38,7 @@ pub struct ReadDir {
     pub offset: u64,
     /// How many bytes at most.
     pub size: u32,
-    /// The flag word.
+    /// The flag word; its LOCKOWNER bit is encoded from `lock_owner`.
     pub read_flags: ReadFlags,
     /// Owner of locks, if the flags say so; never for directories today.
     pub lock_owner: Option<LockOwner>,
@@ -61,7 +62,7 @@ pub struct ReadDirPlus {
     pub offset: u64,
     /// How many bytes at most.
     pub size: u32,
-    /// The flag word.
+    /// The flag word; its LOCKOWNER bit is encoded from `lock_owner`.
     pub read_flags: ReadFlags,
     /// Owner of locks, if the flags say so; never for directories today.
     pub lock_owner: Option<LockOwner>,
@@ -101,6 +102,8 @@ pub struct FSyncDir {
     pub fh: Fh,
     /// Whether the data suffice, as for fdatasync(2).
     pub datasync: bool,
+    /// The flag word; its FDATASYNC bit is encoded from `datasync`.
+    pub fsync_flags: FSyncFlags,
 }
 
 impl OpenDir {
@@ -109,6 +112,11 @@ impl OpenDir {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
         Ok(Self { flags, open_flags: open_flags.into() })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (flags, open_flags) = (self.flags, self.open_flags.bits());
+        out.argument(&abi::OpenIn { flags, open_flags });
     }
 }
 
@@ -122,12 +130,32 @@ impl ReadDir {
         let abi::ReadIn { fh, offset, size, flags, .. } = fixed;
         Ok(Self { fh, offset, size, read_flags, lock_owner, flags })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut read_flags = self.read_flags;
+        read_flags.set(ReadFlags::LOCKOWNER, self.lock_owner.is_some());
+        let Self { fh, offset, size, flags, .. } = *self;
+        out.argument(&abi::ReadIn {
+            fh,
+            offset,
+            size,
+            read_flags: read_flags.bits(),
+            lock_owner: self.lock_owner.unwrap_or_default(),
+            flags,
+            padding: 0,
+        });
+    }
 }
 
 impl ReadDirPlus {
     pub(crate) fn decode(parts: Parts<'_>) -> Result<Self, DecodeError> {
         let ReadDir { fh, offset, size, read_flags, lock_owner, flags } = ReadDir::decode(parts)?;
         Ok(Self { fh, offset, size, read_flags, lock_owner, flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, offset, size, read_flags, lock_owner, flags } = *self;
+        ReadDir { fh, offset, size, read_flags, lock_owner, flags }.encode(out);
     }
 }
 
@@ -138,6 +166,12 @@ impl ReleaseDir {
         parts.end()?;
         Ok(Self { fh, flags, release_flags: release_flags.into(), lock_owner })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, flags, lock_owner, .. } = *self;
+        let release_flags = self.release_flags.bits();
+        out.argument(&abi::ReleaseIn { fh, flags, release_flags, lock_owner });
+    }
 }
 
 impl FSyncDir {
@@ -145,6 +179,15 @@ impl FSyncDir {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FsyncIn { fh, fsync_flags, .. } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, datasync: FSyncFlags::from(fsync_flags).contains(FSyncFlags::FDATASYNC) })
+        let fsync_flags = FSyncFlags::from(fsync_flags);
+        let datasync = fsync_flags.contains(FSyncFlags::FDATASYNC);
+        Ok(Self { fh, datasync, fsync_flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut fsync_flags = self.fsync_flags;
+        fsync_flags.set(FSyncFlags::FDATASYNC, self.datasync);
+        let (fh, fsync_flags) = (self.fh, fsync_flags.bits());
+        out.argument(&abi::FsyncIn { fh, fsync_flags, padding: 0 });
     }
 }

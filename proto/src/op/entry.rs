@@ -1,6 +1,9 @@
 //! Names: looking up, removing, moving and linking; and giving look-ups back.
 
+use zerocopy::IntoBytes;
+
 use crate::abi;
+use crate::composer::{Composer, wire_count};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::RenameFlags;
 use crate::types::{LookupCount, Name, NodeId};
@@ -120,6 +123,10 @@ impl<'a> Lookup<'a> {
         parts.end()?;
         Ok(Self { name })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.string(self.name.as_bytes());
+    }
 }
 
 impl Forget {
@@ -128,6 +135,10 @@ impl Forget {
         let fixed: abi::ForgetIn = parts.argument()?;
         parts.end()?;
         Ok(Self { lookups: fixed.nlookup })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::ForgetIn { nlookup: self.lookups });
     }
 }
 
@@ -139,6 +150,11 @@ impl<'a> BatchForget<'a> {
         parts.end()?;
         Ok(Self { items })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::BatchForgetIn { count: wire_count(self.items), dummy: 0 });
+        out.data(self.items.as_bytes());
+    }
 }
 
 impl<'a> Unlink<'a> {
@@ -148,6 +164,10 @@ impl<'a> Unlink<'a> {
         parts.end()?;
         Ok(Self { name })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.string(self.name.as_bytes());
+    }
 }
 
 impl<'a> RmDir<'a> {
@@ -156,6 +176,10 @@ impl<'a> RmDir<'a> {
         let name = parts.name("name")?;
         parts.end()?;
         Ok(Self { name })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.string(self.name.as_bytes());
     }
 }
 
@@ -183,6 +207,26 @@ impl<'a> Rename<'a> {
         parts.end()?;
         Ok(Self { old_name, new_parent, new_name, flags })
     }
+
+    /// The older form, which has no place for flags.
+    pub(crate) fn encode_plain(&self, out: &mut Composer<'_>) {
+        if !self.flags.is_empty() {
+            out.unrepresentable("flags");
+        }
+        out.argument(&abi::RenameIn { newdir: self.new_parent });
+        self.encode_names(out);
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (newdir, flags) = (self.new_parent, self.flags.bits());
+        out.argument(&abi::Rename2In { newdir, flags, padding: 0 });
+        self.encode_names(out);
+    }
+
+    fn encode_names(&self, out: &mut Composer<'_>) {
+        out.string(self.old_name.as_bytes());
+        out.string(self.new_name.as_bytes());
+    }
 }
 
 impl<'a> Link<'a> {
@@ -192,5 +236,10 @@ impl<'a> Link<'a> {
         let name = parts.name("name")?;
         parts.end()?;
         Ok(Self { source: fixed.oldnodeid, name })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::LinkIn { oldnodeid: self.source });
+        out.string(self.name.as_bytes());
     }
 }

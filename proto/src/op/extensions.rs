@@ -6,12 +6,16 @@
 //!    type 32      groups: | u32 count | u32 gid, ... |
 //!    others       skipped by size
 //! ```
-//! Decoding walks over every record once; reading them afterwards cannot fail.
+//! Decoding walks over every record once; reading them afterwards cannot fail. An
+//! [`ExtensionsWriter`] makes them from values.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi;
+use crate::composer::{Composer, EncodeError, wire_count, wire_len};
 use crate::cursor::{DecodeError, Expected, Parts};
+use crate::types::Text;
+use crate::writer::{TooSmall, Writer};
 
 /// Security labels and groups of the caller of CREATE, TMPFILE, MKNOD, MKDIR or SYMLINK.
 ///
@@ -28,8 +32,8 @@ pub struct Extensions<'a> {
 /// A security label: the extended attribute to be set on the new inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecurityContext<'a> {
-    /// Name of the extended attribute, without its NUL; such as `security.selinux`.
-    pub name: &'a [u8],
+    /// Name of the extended attribute, such as `security.selinux`.
+    pub name: &'a Text,
     /// Its value.
     pub label: &'a [u8],
 }
@@ -62,25 +66,135 @@ impl<'a> Extensions<'a> {
         core::iter::from_fn(move || take_record(&mut rest).ok())
     }
 
+    /// The records as they stand in a message, unknown ones included.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.records
+    }
+
     /// Takes and checks the extensions of a request.
     pub(crate) fn decode(parts: &mut Parts<'a>) -> Result<Self, DecodeError> {
         let records = parts.extensions();
-        let mut rest = records;
-        while !rest.is_empty() {
-            let record = take_record(&mut rest)
-                .map_err(|expected| parts.error("extension record", expected))?;
-            if record.kind == abi::EXT_GROUPS {
-                group_words(record.body)
-                    .map_err(|expected| parts.error("extension groups", expected))?;
-            } else if record.kind <= abi::MAX_NR_SECCTX {
-                let mut body = record.body;
-                for _ in 0..record.kind {
-                    take_context(&mut body)
-                        .map_err(|expected| parts.error("security context", expected))?;
-                }
-            }
+        match check(records) {
+            Ok(()) => Ok(Self { records }),
+            Err((field, expected)) => Err(parts.error(field, expected)),
         }
-        Ok(Self { records })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.extensions(self.records);
+    }
+}
+
+/// Writes records into a borrowed buffer that begins at no particular address.
+///
+/// Who plays the kernel writes contexts first, then groups. Records go in whole or not at all.
+#[derive(Debug)]
+pub struct ExtensionsWriter<'b> {
+    out: &'b mut [u8],
+    len: usize,
+}
+
+impl<'b> ExtensionsWriter<'b> {
+    /// A writer over `out`.
+    #[must_use]
+    pub const fn new(out: &'b mut [u8]) -> Self {
+        Self { out, len: 0 }
+    }
+
+    /// Adds a record of security contexts; with SECURITY_CTX agreed it is there even for none.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooSmall`] with the length of all records; [`EncodeError::Unrepresentable`]
+    /// for more than 31 contexts.
+    pub fn security_contexts(
+        &mut self,
+        contexts: &[SecurityContext<'_>],
+    ) -> Result<(), EncodeError> {
+        let count = wire_count(contexts);
+        if count > abi::MAX_NR_SECCTX {
+            return Err(EncodeError::Unrepresentable { field: "nr_secctx" });
+        }
+        let len = |it: &SecurityContext<'_>| padded(context_len(it));
+        let body_len = contexts.iter().map(len).fold(0, usize::saturating_add);
+        self.record_with(count, body_len, |body| {
+            for context in contexts {
+                let (size, padding) = (wire_len(context.label), 0);
+                body.put(&abi::Secctx { size, padding })?;
+                body.bytes(context.name)?;
+                body.bytes(&[0])?;
+                body.bytes(context.label)?;
+                let whole = context_len(context);
+                body.zeros(padded(whole).saturating_sub(whole))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds a record of groups. The kernel sends one group or no record.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooSmall`] with the length of all records.
+    pub fn groups(&mut self, groups: &[u32]) -> Result<(), EncodeError> {
+        let body_len = size_of::<abi::SuppGroups>().saturating_add(size_of_val(groups));
+        self.record_with(abi::EXT_GROUPS, body_len, |body| {
+            body.put(&abi::SuppGroups { nr_groups: wire_count(groups) })?;
+            body.bytes(groups.as_bytes())
+        })
+    }
+
+    /// Adds a record of a kind that this version does not know.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooSmall`] with the length of all records; [`EncodeError::Unrepresentable`]
+    /// for a kind that is known.
+    pub fn unknown(&mut self, kind: u32, body: &[u8]) -> Result<(), EncodeError> {
+        if kind <= abi::EXT_GROUPS {
+            return Err(EncodeError::Unrepresentable { field: "type" });
+        }
+        self.record_with(kind, body.len(), |record| record.bytes(body))
+    }
+
+    /// The records that were written.
+    #[must_use]
+    pub fn finish(self) -> Extensions<'b> {
+        let Self { out, len } = self;
+        Extensions { records: out.get(..len).unwrap_or_default() }
+    }
+
+    /// Writes a header and what `fill` puts behind it. As the kernel does, the size is that of the
+    /// padded record.
+    fn record_with(
+        &mut self,
+        kind: u32,
+        body_len: usize,
+        fill: impl FnOnce(&mut Writer<'_>) -> Result<(), TooSmall>,
+    ) -> Result<(), EncodeError> {
+        let whole = padded(size_of::<abi::ExtHeader>().saturating_add(body_len));
+        let end = self.len.saturating_add(whole);
+        let too_small = TooSmall { needed: end };
+        let room = self.out.get_mut(self.len..end).ok_or(too_small)?;
+        let mut record = Writer::new(room, whole)?;
+        let size = u32::try_from(whole).map_err(|_| too_small)?;
+        record.put(&abi::ExtHeader { size, kind })?;
+        fill(&mut record)?;
+        record.finish();
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// Bytes of a context without its padding.
+fn context_len(context: &SecurityContext<'_>) -> usize {
+    let strings = context.name.len().saturating_add(context.label.len()).saturating_add(1);
+    size_of::<abi::Secctx>().saturating_add(strings)
+}
+
+/// Up to the next multiple of 8; a length that has none is refused by every buffer.
+const fn padded(len: usize) -> usize {
+    match len.checked_next_multiple_of(8) {
+        Some(padded) => padded,
+        None => usize::MAX,
     }
 }
 
@@ -91,6 +205,22 @@ impl core::fmt::Debug for Extensions<'_> {
         list.entries(self.groups());
         list.finish()
     }
+}
+
+/// Walks over every record once.
+fn check(mut records: &[u8]) -> Result<(), (&'static str, Expected)> {
+    while !records.is_empty() {
+        let record = take_record(&mut records).map_err(|why| ("extension record", why))?;
+        if record.kind == abi::EXT_GROUPS {
+            group_words(record.body).map_err(|why| ("extension groups", why))?;
+        } else if record.kind <= abi::MAX_NR_SECCTX {
+            let mut body = record.body;
+            for _ in 0..record.kind {
+                take_context(&mut body).map_err(|why| ("security context", why))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Record<'a> {
@@ -132,6 +262,7 @@ fn take_context<'a>(rest: &mut &'a [u8]) -> Result<SecurityContext<'a>, Expected
         .and_then(|strings| strings.split_at_checked(name_len))
         .ok_or(Expected::Terminator)?;
     let (_nul, label) = tail.split_first().ok_or(Expected::Terminator)?;
+    let name = Text::from_checked(name).ok_or(Expected::Terminator)?;
     Ok(SecurityContext { name, label })
 }
 

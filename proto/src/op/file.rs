@@ -1,6 +1,7 @@
 //! Open files: opening, reading, writing, syncing and closing.
 
 use crate::abi;
+use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::{FSyncFlags, OpenInFlags, ReadFlags, ReleaseFlags, WriteFlags};
 use crate::types::{Fh, LockOwner};
@@ -38,7 +39,7 @@ pub struct Read {
     pub offset: u64,
     /// How many bytes at most.
     pub size: u32,
-    /// The flag word.
+    /// The flag word; its LOCKOWNER bit is encoded from `lock_owner`.
     pub read_flags: ReadFlags,
     /// Owner of locks; only from direct I/O.
     pub lock_owner: Option<LockOwner>,
@@ -63,7 +64,7 @@ pub struct Write<'a> {
     pub offset: u64,
     /// The bytes, in place.
     pub data: &'a [u8],
-    /// The flag word.
+    /// The flag word; its WRITE_LOCKOWNER bit is encoded from `lock_owner`.
     pub write_flags: WriteFlags,
     /// Owner of locks; only from direct I/O.
     pub lock_owner: Option<LockOwner>,
@@ -118,6 +119,8 @@ pub struct FSync {
     pub fh: Fh,
     /// Whether the data suffice, as for fdatasync(2).
     pub datasync: bool,
+    /// The flag word; its FDATASYNC bit is encoded from `datasync`.
+    pub fsync_flags: FSyncFlags,
 }
 
 impl Open {
@@ -126,6 +129,11 @@ impl Open {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
         Ok(Self { flags, open_flags: open_flags.into() })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (flags, open_flags) = (self.flags, self.open_flags.bits());
+        out.argument(&abi::OpenIn { flags, open_flags });
     }
 }
 
@@ -138,6 +146,21 @@ impl Read {
         let lock_owner = read_flags.contains(ReadFlags::LOCKOWNER).then_some(fixed.lock_owner);
         let abi::ReadIn { fh, offset, size, flags, .. } = fixed;
         Ok(Self { fh, offset, size, read_flags, lock_owner, flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut read_flags = self.read_flags;
+        read_flags.set(ReadFlags::LOCKOWNER, self.lock_owner.is_some());
+        let Self { fh, offset, size, flags, .. } = *self;
+        out.argument(&abi::ReadIn {
+            fh,
+            offset,
+            size,
+            read_flags: read_flags.bits(),
+            lock_owner: self.lock_owner.unwrap_or_default(),
+            flags,
+            padding: 0,
+        });
     }
 }
 
@@ -153,6 +176,22 @@ impl<'a> Write<'a> {
         let abi::WriteIn { fh, offset, flags, .. } = fixed;
         Ok(Self { fh, offset, data, write_flags, lock_owner, flags })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut write_flags = self.write_flags;
+        write_flags.set(WriteFlags::WRITE_LOCKOWNER, self.lock_owner.is_some());
+        let Self { fh, offset, flags, .. } = *self;
+        out.argument(&abi::WriteIn {
+            fh,
+            offset,
+            size: wire_len(self.data),
+            write_flags: write_flags.bits(),
+            lock_owner: self.lock_owner.unwrap_or_default(),
+            flags,
+            padding: 0,
+        });
+        out.data(self.data);
+    }
 }
 
 impl Flush {
@@ -161,6 +200,11 @@ impl Flush {
         let abi::FlushIn { fh, lock_owner, .. } = parts.argument()?;
         parts.end()?;
         Ok(Self { fh, lock_owner })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, lock_owner } = *self;
+        out.argument(&abi::FlushIn { fh, unused: 0, padding: 0, lock_owner });
     }
 }
 
@@ -171,6 +215,12 @@ impl Release {
         parts.end()?;
         Ok(Self { fh, flags, release_flags: release_flags.into(), lock_owner })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, flags, lock_owner, .. } = *self;
+        let release_flags = self.release_flags.bits();
+        out.argument(&abi::ReleaseIn { fh, flags, release_flags, lock_owner });
+    }
 }
 
 impl FSync {
@@ -178,6 +228,15 @@ impl FSync {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FsyncIn { fh, fsync_flags, .. } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, datasync: FSyncFlags::from(fsync_flags).contains(FSyncFlags::FDATASYNC) })
+        let fsync_flags = FSyncFlags::from(fsync_flags);
+        let datasync = fsync_flags.contains(FSyncFlags::FDATASYNC);
+        Ok(Self { fh, datasync, fsync_flags })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let mut fsync_flags = self.fsync_flags;
+        fsync_flags.set(FSyncFlags::FDATASYNC, self.datasync);
+        let (fh, fsync_flags) = (self.fh, fsync_flags.bits());
+        out.argument(&abi::FsyncIn { fh, fsync_flags, padding: 0 });
     }
 }

@@ -3,6 +3,7 @@
 //! They come only with POSIX_LOCKS or FLOCK_LOCKS agreed; without, the kernel locks locally.
 
 use crate::abi;
+use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::LkFlags;
 use crate::types::{Fh, LockOwner};
@@ -109,6 +110,12 @@ impl GetLk {
         parts.end()?;
         Ok(Self { fh, owner, lock: lk.into(), lk_flags: lk_flags.into() })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, owner, lock, lk_flags } = *self;
+        let (lk, lk_flags) = (lock.into(), lk_flags.bits());
+        out.argument(&abi::LkIn { fh, owner, lk, lk_flags, padding: 0 });
+    }
 }
 
 impl SetLk {
@@ -117,6 +124,12 @@ impl SetLk {
         parts.end()?;
         Ok(Self { fh, owner, lock: lk.into(), lk_flags: lk_flags.into() })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, owner, lock, lk_flags } = *self;
+        let (lk, lk_flags) = (lock.into(), lk_flags.bits());
+        out.argument(&abi::LkIn { fh, owner, lk, lk_flags, padding: 0 });
+    }
 }
 
 impl SetLkW {
@@ -124,5 +137,11 @@ impl SetLkW {
         let abi::LkIn { fh, owner, lk, lk_flags, .. } = parts.argument()?;
         parts.end()?;
         Ok(Self { fh, owner, lock: lk.into(), lk_flags: lk_flags.into() })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, owner, lock, lk_flags } = *self;
+        let (lk, lk_flags) = (lock.into(), lk_flags.bits());
+        out.argument(&abi::LkIn { fh, owner, lk, lk_flags, padding: 0 });
     }
 }

@@ -5,9 +5,9 @@
 //! callers expect; **Kernel**, the function that sends it, and since which version. The inode that
 //! an operation is about is the header's nodeid, so it is not repeated here.
 //!
-//! Strings and data are borrowed from the message. Each file ends with the decoders of its family;
-//! [`request`](crate::request) picks one by opcode. Building requests (the other direction) will
-//! stand beside each decoder.
+//! Strings and data are borrowed from the message. Each file ends with the decoders and encoders of
+//! its family; [`request`](crate::request) picks one by opcode. Fields that travel only if a flag
+//! says so are options, and encoding sets that flag from them.
 
 mod attr;
 mod create;
@@ -19,6 +19,7 @@ mod file;
 mod lock;
 mod range;
 mod session;
+mod show;
 mod xattr;
 
 pub use attr::*;

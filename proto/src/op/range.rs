@@ -1,6 +1,7 @@
 //! Ranges of open files: allocating, seeking over holes, copying, mapping.
 
 use crate::abi;
+use crate::composer::{Composer, wire_count};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::SetupMappingFlags;
 use crate::types::{Fh, NodeId};
@@ -135,6 +136,12 @@ impl<'a> RemoveMapping<'a> {
         parts.end()?;
         Ok(Self { items: MappingRanges { items } })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let items = self.items.items;
+        out.argument(&abi::RemovemappingIn { count: wire_count(items) });
+        out.data(items.as_flattened());
+    }
 }
 
 impl FAllocate {
@@ -143,6 +150,11 @@ impl FAllocate {
         parts.end()?;
         Ok(Self { fh, offset, length, mode })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, offset, length, mode } = *self;
+        out.argument(&abi::FallocateIn { fh, offset, length, mode, padding: 0 });
+    }
 }
 
 impl LSeek {
@@ -150,6 +162,11 @@ impl LSeek {
         let abi::LseekIn { fh, offset, whence, .. } = parts.argument()?;
         parts.end()?;
         Ok(Self { fh, offset, whence })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { fh, offset, whence } = *self;
+        out.argument(&abi::LseekIn { fh, offset, whence, padding: 0 });
     }
 }
 
@@ -167,6 +184,18 @@ impl CopyFileRange {
             flags: fixed.flags,
         })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::CopyFileRangeIn {
+            fh_in: self.fh_in,
+            off_in: self.offset_in,
+            nodeid_out: self.node_out,
+            fh_out: self.fh_out,
+            off_out: self.offset_out,
+            len: self.length,
+            flags: self.flags,
+        });
+    }
 }
 
 impl SetupMapping {
@@ -180,5 +209,15 @@ impl SetupMapping {
             flags: fixed.flags.into(),
             window_offset: fixed.moffset,
         })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::SetupmappingIn {
+            fh: self.fh,
+            foffset: self.file_offset,
+            len: self.length,
+            flags: self.flags.bits(),
+            moffset: self.window_offset,
+        });
     }
 }

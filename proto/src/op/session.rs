@@ -1,8 +1,9 @@
 //! The session: its beginning, its end, interrupts, and answers to notifications.
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi;
+use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::{CuseFlags, InitFlags};
 use crate::types::Unique;
@@ -74,8 +75,6 @@ pub struct SyncFs;
 pub struct NotifyReply<'a> {
     /// Where the data begin in the file, bytes.
     pub offset: u64,
-    /// How many bytes there are: the length of `data`.
-    pub size: u32,
     /// The bytes, in place; cut at the first page that is not cached, so perhaps none.
     pub data: &'a [u8],
 }
@@ -100,7 +99,7 @@ pub struct CuseInit {
 
 /// The form of INIT before 7.36, which begins the longer one too.
 #[repr(C)]
-#[derive(FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 struct InitInShort {
     major: u32,
     minor: u32,
@@ -118,6 +117,23 @@ impl Init {
         parts.end()?;
         Ok(Self { major, minor, max_readahead, flags: InitFlags::from_halves(flags, flags2) })
     }
+
+    /// The form is the caller's choice; the shorter has no place for the high half of the flags,
+    /// which does not count without INIT_EXT.
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { major, minor, max_readahead, flags } = *self;
+        let extended = flags.contains(InitFlags::INIT_EXT);
+        if (extended && !out.forms.init_ext) || (!extended && flags.high() != 0) {
+            out.unrepresentable("flags2");
+        }
+        let (flags, flags2) = (flags.low(), flags.high());
+        if out.forms.init_ext {
+            let unused = [0; 11];
+            out.argument(&abi::InitIn { major, minor, max_readahead, flags, flags2, unused });
+        } else {
+            out.argument(&InitInShort { major, minor, max_readahead, flags });
+        }
+    }
 }
 
 impl Destroy {
@@ -125,6 +141,8 @@ impl Destroy {
         parts.end()?;
         Ok(Self)
     }
+
+    pub(crate) const fn encode(&self, _out: &mut Composer<'_>) {}
 }
 
 impl Interrupt {
@@ -132,6 +150,10 @@ impl Interrupt {
         let abi::InterruptIn { unique } = parts.argument()?;
         parts.end()?;
         Ok(Self { unique })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::InterruptIn { unique: self.unique });
     }
 }
 
@@ -141,6 +163,10 @@ impl SyncFs {
         parts.end()?;
         Ok(Self)
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::SyncfsIn { padding: 0 });
+    }
 }
 
 impl<'a> NotifyReply<'a> {
@@ -148,7 +174,13 @@ impl<'a> NotifyReply<'a> {
         let abi::NotifyRetrieveIn { offset, size, .. } = parts.argument()?;
         let data = parts.data("data", size)?;
         parts.end()?;
-        Ok(Self { offset, size, data })
+        Ok(Self { offset, data })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (offset, size) = (self.offset, wire_len(self.data));
+        out.argument(&abi::NotifyRetrieveIn { offset, size, ..Default::default() });
+        out.data(self.data);
     }
 }
 
@@ -157,5 +189,11 @@ impl CuseInit {
         let abi::CuseInitIn { major, minor, flags, .. } = parts.argument()?;
         parts.end()?;
         Ok(Self { major, minor, flags: flags.into() })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let Self { major, minor, flags } = *self;
+        let flags = flags.bits();
+        out.argument(&abi::CuseInitIn { major, minor, unused: 0, flags });
     }
 }

@@ -3,8 +3,10 @@
 //! Their names are strings of one byte or more; unlike names of files they may contain `/`.
 
 use crate::abi;
+use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::SetXattrFlags;
+use crate::types::XattrName;
 
 /// SETXATTR: set an extended attribute.
 ///
@@ -17,7 +19,7 @@ use crate::flags::SetXattrFlags;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetXattr<'a> {
     /// Name with its namespace, such as `user.mime`.
-    pub name: &'a [u8],
+    pub name: &'a XattrName,
     /// The value, in place.
     pub value: &'a [u8],
     /// `XATTR_CREATE` 1, `XATTR_REPLACE` 2, or 0 for either.
@@ -38,7 +40,7 @@ pub struct SetXattr<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetXattr<'a> {
     /// Name with its namespace.
-    pub name: &'a [u8],
+    pub name: &'a XattrName,
     /// Room for the value, bytes; 0 asks for its length.
     pub size: u32,
 }
@@ -68,7 +70,7 @@ pub struct ListXattr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoveXattr<'a> {
     /// Name with its namespace.
-    pub name: &'a [u8],
+    pub name: &'a XattrName,
 }
 
 impl<'a> SetXattr<'a> {
@@ -86,6 +88,22 @@ impl<'a> SetXattr<'a> {
         parts.end()?;
         Ok(Self { name, value, flags: fixed.flags, setxattr_flags: fixed.setxattr_flags.into() })
     }
+
+    /// The form is what was agreed; the shorter has no place for the second word of flags.
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        let (size, flags) = (wire_len(self.value), self.flags);
+        let setxattr_flags = self.setxattr_flags.bits();
+        if out.forms.setxattr_ext {
+            out.argument(&abi::SetxattrIn { size, flags, setxattr_flags, padding: 0 });
+        } else {
+            if setxattr_flags != 0 {
+                out.unrepresentable("setxattr_flags");
+            }
+            out.argument(&[size, flags]);
+        }
+        out.string(self.name.as_bytes());
+        out.data(self.value);
+    }
 }
 
 impl<'a> GetXattr<'a> {
@@ -95,6 +113,11 @@ impl<'a> GetXattr<'a> {
         parts.end()?;
         Ok(Self { name, size: fixed.size })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::GetxattrIn { size: self.size, padding: 0 });
+        out.string(self.name.as_bytes());
+    }
 }
 
 impl ListXattr {
@@ -103,6 +126,10 @@ impl ListXattr {
         parts.end()?;
         Ok(Self { size: fixed.size })
     }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.argument(&abi::GetxattrIn { size: self.size, padding: 0 });
+    }
 }
 
 impl<'a> RemoveXattr<'a> {
@@ -110,5 +137,9 @@ impl<'a> RemoveXattr<'a> {
         let name = parts.xattr_name()?;
         parts.end()?;
         Ok(Self { name })
+    }
+
+    pub(crate) fn encode(&self, out: &mut Composer<'_>) {
+        out.string(self.name.as_bytes());
     }
 }

@@ -50,3 +50,23 @@ impl Expected {
         }
     }
 }
+
+/// Bytes at an address that is a multiple of 8, as transports have them.
+#[derive(Clone, Debug)]
+pub(crate) struct Aligned {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Aligned {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        let memory = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
+        memory[..bytes.len()].copy_from_slice(bytes);
+        Self { words, len: bytes.len() }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &zerocopy::IntoBytes::as_bytes(self.words.as_slice())[..self.len]
+    }
+}

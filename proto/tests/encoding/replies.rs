@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use fusewire_proto::abi::{CuseInitOut, InitOut, IoctlIovec};
-use fusewire_proto::flags::{AttrFlags, FOpenFlags, IoctlFlags};
+use fusewire_proto::flags::{AttrFlags, FOpenFlags, IoctlFlags, StatxMask};
 use fusewire_proto::op::FileLock;
 use fusewire_proto::reply::{
     Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes,
 };
-use fusewire_proto::{Fh, Generation, NodeId, Timestamp};
+use fusewire_proto::{Asked, Fh, Generation, NodeId, Timestamp};
 
-use crate::bytes::Expected;
+use crate::asked::asking;
+use crate::bytes::{Aligned, Expected};
 
 fn check(reply: Reply<'_>, expected: &Expected) {
     assert_eq!(reply.encoded_len(), expected.bytes().len());
     expected.assert(|out| reply.encode(out));
+    let body = Aligned::new(expected.bytes());
+    for op in asking(&reply) {
+        assert_eq!(Reply::decode(&Asked::new(&op), body.bytes()), Ok(reply), "{op:?}");
+    }
 }
 
 pub(crate) fn attr() -> Attr {
@@ -104,7 +109,7 @@ fn attributes() {
 #[test]
 fn statx() {
     let statx = Statx {
-        mask: 0xfff,
+        mask: StatxMask::from_bits_retain(0xfff),
         blksize: 8192,
         attributes: 0x1111_2222_3333_4444,
         nlink: 1,
@@ -156,7 +161,7 @@ fn statx() {
     check(Reply::Statx(attributes), &expected);
 }
 
-fn opened() -> Opened {
+pub(crate) fn opened() -> Opened {
     Opened {
         fh: Fh(0x0102_0304_0506_0708),
         flags: FOpenFlags::PASSTHROUGH | FOpenFlags::NOFLUSH,

@@ -28,6 +28,17 @@ const CODEC: &[&str] = &[
     "probe_dirent",
     "probe_dirent_plus",
     "probe_notification",
+    "probe_encode",
+    "probe_encode_ring",
+    "probe_split_ring",
+    "probe_extensions_writer",
+    "probe_asked",
+    "probe_reply_decode",
+    "probe_judge",
+    "probe_dirent_reader",
+    "probe_dirent_plus_reader",
+    "probe_notification_decode",
+    "probe_ring_header",
 ];
 
 fn is_forbidden(function: &str) -> bool {

@@ -7,9 +7,11 @@
 use std::hint::black_box;
 
 use fusewire_proto::abi::{InHeader, OutHeader};
+use fusewire_proto::op::{ExtensionsWriter, SecurityContext};
+use fusewire_proto::reply::{self, Known};
 use fusewire_proto::{
-    DirentPlusWriter, DirentWriter, Entry, Errno, Notification, Operation, Reply, Unique, frame,
-    request,
+    Asked, DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter, Entry, Envelope, Errno,
+    Forms, Notification, Operation, Reply, Unique, frame, request,
 };
 
 /// The functions of a row, none inlined, under names that the test finds.
@@ -46,6 +48,35 @@ probes! {
     fn probe_dirent_plus(out: &mut [u8], entry: &Entry, name: &[u8])
         DirentPlusWriter::new(out).add(Some(entry), 1, 2, 3, name)
     fn probe_notification(notification: &Notification<'_>, out: &mut [u8]) notification.encode(out)
+    fn probe_encode(op: &Operation<'_>, from: &Envelope, forms: Forms, out: &mut [u8])
+        op.encode(from, forms, out)
+    fn probe_encode_ring(op: &Operation<'_>, from: &Envelope, op_in: &mut [u8; 128], out: &mut [u8])
+        op.encode_ring(from, Forms::LONG, op_in, out)
+    fn probe_split_ring(header: &InHeader, op_in: &[u8], payload: &[u8])
+        request::split_ring(header, op_in, payload, true).is_ok()
+    fn probe_extensions_writer(out: &mut [u8], contexts: &[SecurityContext<'_>], groups: &[u32]) {
+        let mut writer = ExtensionsWriter::new(out);
+        let _ = black_box((writer.security_contexts(contexts), writer.groups(groups)));
+        black_box(writer.finish());
+    }
+    fn probe_asked(op: &Operation<'_>) Asked::new(op)
+    fn probe_reply_decode(asked: &Asked, header: &OutHeader, body: &[u8])
+        reply::decode(asked, header, body).is_ok()
+    fn probe_judge(asked: &Asked, known: &Known, header: &OutHeader, body: &[u8])
+        reply::judge(asked, known, header, body)
+    fn probe_dirent_reader(stream: &[u8]) DirentReader::new(stream).for_each(|record| {
+        let _ = black_box(record);
+    })
+    fn probe_dirent_plus_reader(stream: &[u8]) DirentPlusReader::new(stream).for_each(|record| {
+        let _ = black_box(record.map(|record| record.look_up()));
+    })
+    fn probe_notification_decode(header: &OutHeader, body: &[u8])
+        Notification::decode(header, body).is_ok()
+    fn probe_ring_header(area: &mut [u8]) if let Some(mut header) = frame::ring_header(area) {
+        header.put_in_header(&black_box(header.in_header()));
+        header.put_out_header(&black_box(header.out_header()));
+        frame::put_ring_header(area, &header);
+    }
 
     fn probe_that_indexes(bytes: &[u8], at: usize) bytes[at]
     fn probe_that_slices(bytes: &[u8], at: usize) &bytes[at..]

@@ -4,7 +4,7 @@ use fusewire_proto::abi::ForgetOne;
 use fusewire_proto::flags::*;
 use fusewire_proto::op::{self, FileLock, SetTime};
 use fusewire_proto::{
-    Fh, LockOwner, LookupCount, Name, NodeId, Opcode, Operation, Timestamp, Unique,
+    Fh, LockOwner, LookupCount, Name, NodeId, Opcode, Operation, Text, Timestamp, Unique, XattrName,
 };
 
 use crate::raw::Raw;
@@ -41,6 +41,10 @@ impl Values {
 
     fn first(&self) -> &Name {
         Name::new(&self.name).unwrap()
+    }
+
+    fn xattr(&self) -> &XattrName {
+        XattrName::new(&self.name).unwrap()
     }
 
     fn second(&self) -> &Name {
@@ -176,7 +180,10 @@ pub(crate) fn operation<'a>(
     Some(match opcode {
         Opcode::Lookup => O::Lookup(op::Lookup { name }),
         Opcode::Forget => O::Forget(op::Forget { lookups: LookupCount(q0) }),
-        Opcode::GetAttr => O::GetAttr(op::GetAttr { fh: when(d0, 1, fh) }),
+        Opcode::GetAttr => O::GetAttr(op::GetAttr {
+            fh: when(d0, 1, fh),
+            getattr_flags: GetAttrFlags::from_bits_retain(d0),
+        }),
         Opcode::SetAttr => O::SetAttr(op::SetAttr {
             fh: when(d0, 0x40, fh),
             mode: when(d0, 0x1, d4),
@@ -191,7 +198,9 @@ pub(crate) fn operation<'a>(
             valid: SetAttrValid::from_bits_retain(d0),
         }),
         Opcode::ReadLink => O::ReadLink(op::ReadLink),
-        Opcode::Symlink => O::Symlink(op::Symlink { name, target: &v.name2, extensions }),
+        Opcode::Symlink => {
+            O::Symlink(op::Symlink { name, target: Text::new(&v.name2).unwrap(), extensions })
+        }
         Opcode::MkNod => O::MkNod(op::MkNod { name, mode: d0, rdev: d1, umask: d2, extensions }),
         Opcode::MkDir => O::MkDir(op::MkDir { name, mode: d0, umask: d1, extensions }),
         Opcode::Unlink => O::Unlink(op::Unlink { name }),
@@ -260,17 +269,25 @@ pub(crate) fn operation<'a>(
             release_flags: ReleaseFlags::from_bits_retain(d1),
             lock_owner: LockOwner(q1),
         }),
-        Opcode::FSync => O::FSync(op::FSync { fh, datasync: d0 & 1 == 1 }),
-        Opcode::FSyncDir => O::FSyncDir(op::FSyncDir { fh, datasync: d0 & 1 == 1 }),
+        Opcode::FSync => O::FSync(op::FSync {
+            fh,
+            datasync: d0 & 1 == 1,
+            fsync_flags: FSyncFlags::from_bits_retain(d0),
+        }),
+        Opcode::FSyncDir => O::FSyncDir(op::FSyncDir {
+            fh,
+            datasync: d0 & 1 == 1,
+            fsync_flags: FSyncFlags::from_bits_retain(d0),
+        }),
         Opcode::SetXattr => O::SetXattr(op::SetXattr {
-            name: &v.name,
+            name: v.xattr(),
             value: data,
             flags: d0,
             setxattr_flags: SetXattrFlags::from_bits_retain(d1),
         }),
-        Opcode::GetXattr => O::GetXattr(op::GetXattr { name: &v.name, size: d0 }),
+        Opcode::GetXattr => O::GetXattr(op::GetXattr { name: v.xattr(), size: d0 }),
         Opcode::ListXattr => O::ListXattr(op::ListXattr { size: d0 }),
-        Opcode::RemoveXattr => O::RemoveXattr(op::RemoveXattr { name: &v.name }),
+        Opcode::RemoveXattr => O::RemoveXattr(op::RemoveXattr { name: v.xattr() }),
         Opcode::Flush => O::Flush(op::Flush { fh, lock_owner: LockOwner(q1) }),
         Opcode::Init => O::Init(op::Init {
             major: d0,
@@ -306,7 +323,7 @@ pub(crate) fn operation<'a>(
             extensions,
         }),
         Opcode::TmpFile => O::TmpFile(op::TmpFile {
-            name: &v.name,
+            name: Text::new(&v.name).unwrap(),
             flags: d0,
             mode: d1,
             umask: d2,
@@ -327,10 +344,7 @@ pub(crate) fn operation<'a>(
         Opcode::Poll => {
             O::Poll(op::Poll { fh, kh: q1, flags: PollFlags::from_bits_retain(d0), events: d1 })
         }
-        Opcode::NotifyReply => {
-            let size = u32::try_from(data.len()).unwrap();
-            O::NotifyReply(op::NotifyReply { offset: q0, size, data })
-        }
+        Opcode::NotifyReply => O::NotifyReply(op::NotifyReply { offset: q0, data }),
         Opcode::BatchForget => O::BatchForget(op::BatchForget { items: forgets }),
         Opcode::FAllocate => O::FAllocate(op::FAllocate { fh, offset: q1, length: q2, mode: d0 }),
         Opcode::LSeek => O::LSeek(op::LSeek { fh, offset: q1, whence: d0 }),
@@ -359,7 +373,12 @@ pub(crate) fn operation<'a>(
         }),
         Opcode::RemoveMapping => return None,
         Opcode::SyncFs => O::SyncFs(op::SyncFs),
-        Opcode::Statx => O::Statx(op::Statx { fh: when(d0, 1, fh), flags: d7, mask: d8 }),
+        Opcode::Statx => O::Statx(op::Statx {
+            fh: when(d0, 1, fh),
+            flags: d7,
+            mask: StatxMask::from_bits_retain(d8),
+            getattr_flags: GetAttrFlags::from_bits_retain(d0),
+        }),
         Opcode::CuseInit => O::CuseInit(op::CuseInit {
             major: d0,
             minor: d1,
@@ -377,7 +396,7 @@ fn set_time(word: u32, set: u32, now: u32, seconds: u64, nanoseconds: u32) -> Op
     if word & set == 0 {
         None
     } else if word & now != 0 {
-        Some(SetTime::Now)
+        Some(SetTime::Now(timestamp(seconds, nanoseconds)))
     } else {
         Some(SetTime::At(timestamp(seconds, nanoseconds)))
     }

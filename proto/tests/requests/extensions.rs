@@ -1,7 +1,8 @@
 //! Extensions of the requests that make an inode.
 
-use fusewire_proto::op::{Extensions, SecurityContext};
-use fusewire_proto::{Expected, Operation};
+use fusewire_proto::op::{Extensions, ExtensionsWriter, SecurityContext};
+use fusewire_proto::{EncodeError, Expected, Operation, Text, TooSmall};
+use proptest::prelude::*;
 
 use crate::raw::Raw;
 
@@ -21,6 +22,10 @@ fn label() -> Vec<u8> {
 /// A record of one group.
 fn group(gid: u32) -> Vec<u8> {
     words(&[16, 32, 1, gid])
+}
+
+fn text(bytes: &[u8]) -> &Text {
+    Text::new(bytes).unwrap()
 }
 
 /// Decodes a MKDIR of "d" with these extensions and gives what `look` sees in them.
@@ -43,7 +48,7 @@ fn a_label_and_a_group_come_out() {
     let both = [label(), group(100)].concat();
     with(&both, |extensions| {
         let contexts: Vec<_> = extensions.security_contexts().collect();
-        let expected = SecurityContext { name: b"security.selinux", label: b"system_u\0" };
+        let expected = SecurityContext { name: text(b"security.selinux"), label: b"system_u\0" };
         assert_eq!(contexts, [expected]);
         assert_eq!(extensions.groups().collect::<Vec<_>>(), [100]);
         assert!(!extensions.is_empty());
@@ -131,4 +136,69 @@ fn counts_beyond_a_record_are_refused() {
     label.extend(b"a\0XXXXXX");
     let long = Expected::AtLeast { expected: u64::from(u32::MAX) + 10, found: 16 };
     assert_eq!(with(&label, |_| ()), Err(long));
+}
+
+#[test]
+fn the_writer_has_the_bytes_of_the_kernel() {
+    let context = SecurityContext { name: text(b"security.selinux"), label: b"system_u\0" };
+    let expected = [label(), group(100), words(&[16, 77, 5, 6])].concat();
+    let mut out = vec![0xee; expected.len() + 3];
+    let mut writer = ExtensionsWriter::new(&mut out);
+    writer.security_contexts(&[context]).unwrap();
+    writer.groups(&[100]).unwrap();
+    writer.unknown(77, &words(&[5, 6])).unwrap();
+    assert_eq!(writer.finish().as_bytes(), expected);
+    assert_eq!(out[expected.len()..], [0xee; 3]);
+
+    let mut out = [0xee; 8];
+    let mut writer = ExtensionsWriter::new(&mut out);
+    writer.security_contexts(&[]).unwrap();
+    assert_eq!(writer.finish().as_bytes(), words(&[8, 0]));
+}
+
+#[test]
+fn the_writer_refuses_what_has_no_place() {
+    let context = SecurityContext { name: text(b"a"), label: b"" };
+    let mut out = [0xee; 23];
+    let mut writer = ExtensionsWriter::new(&mut out);
+    let small = |needed| Err(EncodeError::TooSmall(TooSmall { needed }));
+    assert_eq!(writer.security_contexts(&[context]), small(24));
+    writer.groups(&[7]).unwrap();
+    assert_eq!(writer.groups(&[8]), small(32));
+    let none = |field| Err(EncodeError::Unrepresentable { field });
+    assert_eq!(writer.security_contexts(&[context; 32]), none("nr_secctx"));
+    assert_eq!(writer.unknown(32, b""), none("type"));
+    assert_eq!(writer.unknown(0, b""), none("type"));
+    assert_eq!(writer.finish().as_bytes(), group(7));
+    assert_eq!(out[16..], [0xee; 7]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        contexts in prop::collection::vec(
+            (prop::collection::vec(1_u8.., 0..20), prop::collection::vec(any::<u8>(), 0..20)),
+            0..6,
+        ),
+        groups in prop::collection::vec(any::<u32>(), 0..9),
+        odd in prop::collection::vec(any::<u8>(), 0..20),
+        kind in 33_u32..,
+    ) {
+        let contexts: Vec<_> = contexts
+            .iter()
+            .map(|(name, label)| SecurityContext { name: text(name), label })
+            .collect();
+        let mut out = vec![0xee; 4096];
+        let mut writer = ExtensionsWriter::new(&mut out);
+        writer.security_contexts(&contexts).unwrap();
+        writer.unknown(kind, &odd).unwrap();
+        writer.groups(&groups).unwrap();
+        let written = writer.finish();
+        with(written.as_bytes(), |read| {
+            assert_eq!(read.security_contexts().collect::<Vec<_>>(), contexts);
+            assert_eq!(read.groups().collect::<Vec<_>>(), groups);
+            assert_eq!(read, written);
+        })
+        .unwrap();
+    }
 }

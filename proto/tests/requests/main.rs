@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod cases;
+mod display;
+mod encode;
 mod extensions;
 mod malformed;
 mod raw;

@@ -16,7 +16,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(byte, 1..300)
 }
 
-fn values() -> impl Strategy<Value = Values> {
+pub(crate) fn values() -> impl Strategy<Value = Values> {
     (
         any::<[u64; 8]>(),
         any::<[u32; 12]>(),
@@ -94,7 +94,7 @@ fn setxattr_has_a_short_form() {
     let Ok(Operation::SetXattr(op)) = Operation::decode(&header, argument, payload) else {
         panic!("the short form of SETXATTR does not decode");
     };
-    assert_eq!((op.name, op.value, op.flags), (&b"user.a/b"[..], &b"xyz"[..], 2));
+    assert_eq!((op.name.as_bytes(), op.value, op.flags), (&b"user.a/b"[..], &b"xyz"[..], 2));
     assert_eq!(op.setxattr_flags, SetXattrFlags::empty());
 }
 
@@ -128,7 +128,8 @@ fn an_unknown_opcode_is_a_value() {
     let message = Aligned::new(&raw.message());
     let (header, argument, payload) = request::split(message.bytes(), true).unwrap();
     let decoded = Operation::decode(&header, argument, payload).unwrap();
-    let expected = Operation::Unknown { opcode: 54, argument: b"", payload: b"anything" };
+    let (argument, payload) = (b"".as_slice(), b"anything".as_slice());
+    let expected = Operation::Unknown { opcode: 54, argument, payload, total_extlen: 0 };
     assert_eq!(decoded, expected);
     assert_eq!(decoded.opcode(), None);
 }
