@@ -44,6 +44,15 @@ pub(crate) struct DeviceTransport {
     came: usize,
     target: usize,
     leaving: usize,
+    refusal: Refusal,
+}
+
+/// Whether a read was refused with ECONNABORTED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    None,
+    ThisTurn,
+    Before,
 }
 
 impl DeviceTransport {
@@ -59,6 +68,7 @@ impl DeviceTransport {
             came: 0,
             target: 1,
             leaving: 0,
+            refusal: Refusal::None,
         }
     }
 
@@ -80,7 +90,7 @@ impl DeviceTransport {
                 // ENOENT: the request was taken back while it was being copied.
                 libc::EAGAIN | libc::EINTR | libc::ENOENT => Arrival::Nothing,
                 libc::ENODEV => Arrival::Ended(End::Unmounted),
-                libc::ECONNABORTED => Arrival::Ended(End::Aborted),
+                libc::ECONNABORTED => self.refused(),
                 libc::ECANCELED => Arrival::Nothing,
                 errno => Arrival::Ended(End::Failed(errno)),
             };
@@ -98,6 +108,19 @@ impl DeviceTransport {
                 }
                 Arrival::Malformed
             }
+        }
+    }
+
+    /// What ECONNABORTED means. A read that had taken a request when the connection ended gets it,
+    /// however that ended (`fs/fuse/dev.c, fuse_dev_do_read`: the list of open requests is closed);
+    /// a later read gets it after an abort through fusectl only, and otherwise ENODEV.
+    fn refused(&mut self) -> Arrival {
+        match self.refusal {
+            Refusal::None | Refusal::ThisTurn => {
+                self.refusal = Refusal::ThisTurn;
+                Arrival::Nothing
+            }
+            Refusal::Before => Arrival::Ended(End::Aborted),
         }
     }
 
@@ -134,6 +157,9 @@ const _: () = assert!(FRAME_LEAD == size_of::<InHeader>() + 40, "WRITE data are 
 impl Transport for DeviceTransport {
     fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
         self.adapt();
+        if self.refusal == Refusal::ThisTurn {
+            self.refusal = Refusal::Before;
+        }
         while self.armed < self.target {
             let Some(slot) = self.idle.pop() else { break };
             let lent = arena.hold(slot).lend();
