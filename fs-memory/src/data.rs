@@ -31,6 +31,18 @@ pub(crate) struct Chunk {
     present: u16,
 }
 
+impl Chunk {
+    /// Makes the buffer at most `len` bytes long; returns how many bytes became free.
+    fn cut(&mut self, len: usize) -> u64 {
+        let free = self.bytes.len().saturating_sub(len);
+        if free > 0 {
+            self.bytes.truncate(len);
+            self.bytes.shrink_to_fit();
+        }
+        free as u64
+    }
+}
+
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
@@ -208,6 +220,21 @@ impl Data {
         if range.start < stop {
             chunk.bytes[range.start..stop].fill(0);
         }
+        // Room behind the last page that is left goes back at once; gaps within go with the chunk.
+        let keep = (u16::BITS - left.leading_zeros()) as usize * PAGE;
+        self.lease.shrink(chunk.cut(keep));
+    }
+
+    /// Makes a range read as zeros without giving room back; what has no room is a hole anyway.
+    pub(crate) fn zero(&mut self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len);
+        let numbers = offset / CHUNK as u64..=end.saturating_sub(1) / CHUNK as u64;
+        for (number, shared) in self.chunks.range_mut(numbers) {
+            let base = number * CHUNK as u64;
+            let len = shared.bytes.len();
+            let range = place(offset, base).min(len)..place(end, base).min(len);
+            unshared(shared, len).bytes[range].fill(0);
+        }
     }
 
     /// Makes a range read as zeros and gives its room back; the size stays.
@@ -241,7 +268,7 @@ impl Data {
         self.lease.shrink(wanted);
         let mut made = Vec::new();
         for (number, range) in split(offset, len) {
-            let before = self.chunks.get(&number).map(|chunk| chunk.present);
+            let before = self.chunks.get(&number).map(|one| (one.present, one.bytes.len()));
             if let Err(errno) = self.put(number, range, None) {
                 for (number, before) in made {
                     self.unreserve(number, before);
@@ -253,11 +280,12 @@ impl Data {
         Ok(())
     }
 
-    fn unreserve(&mut self, number: u64, before: Option<u16>) {
+    fn unreserve(&mut self, number: u64, before: Option<(u16, usize)>) {
         match (before, self.chunks.get_mut(&number)) {
-            (Some(present), Some(shared)) => {
-                let len = shared.bytes.len();
-                unshared(shared, len).present = present;
+            (Some((present, len)), Some(shared)) => {
+                let chunk = unshared(shared, len);
+                chunk.present = present;
+                self.lease.shrink(chunk.cut(len));
             }
             (None, Some(shared)) => {
                 self.lease.shrink(shared.bytes.len() as u64);
@@ -354,6 +382,7 @@ mod tests {
         Truncate(u64),
         Punch(u64, u64),
         Reserve(u64, u64),
+        Zero(u64, u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -363,7 +392,8 @@ mod tests {
                 .prop_map(|(at, len, byte)| Step::Write(at, len, byte)),
             at.clone().prop_map(Step::Truncate),
             (at.clone(), 1..150_000_u64).prop_map(|(at, len)| Step::Punch(at, len)),
-            (at, 1..150_000_u64).prop_map(|(at, len)| Step::Reserve(at, len)),
+            (at.clone(), 1..150_000_u64).prop_map(|(at, len)| Step::Reserve(at, len)),
+            (at, 1..150_000_u64).prop_map(|(at, len)| Step::Zero(at, len)),
         ]
     }
 
@@ -401,8 +431,15 @@ mod tests {
                         data.punch(at, len);
                     }
                     Step::Reserve(at, len) => data.reserve(at, len).unwrap(),
+                    Step::Zero(at, len) => {
+                        let end = model.len().min((at + len) as usize);
+                        model[end.min(at as usize)..end].fill(0);
+                        data.zero(at, len);
+                    }
                 }
                 prop_assert_eq!(data.size(), model.len() as u64);
+                let room: usize = data.chunks.values().map(|chunk| chunk.bytes.len()).sum();
+                prop_assert_eq!(limits.bytes().1, room as u64);
             }
             prop_assert!(bytes(&data, 0, u64::MAX) == model);
             // What is called a hole reads as zeros, and data and holes take turns to the end.
@@ -446,6 +483,22 @@ mod tests {
         assert_eq!(data.reserve(4 * CHUNK as u64, 2 * CHUNK as u64), Err(Errno::ENOSPC));
         assert_eq!(limits.bytes().1, 2 * CHUNK as u64, "nothing stays reserved");
         assert_eq!(data.write(SIZE_MAX, &[1]), Err(Errno::EFBIG));
+    }
+
+    #[test]
+    fn what_is_cut_off_gives_its_room_back() {
+        let limits = Limits::new(4 * CHUNK as u64, 1);
+        let mut data = Data::new(&limits);
+        data.write(0, &[1; CHUNK]).unwrap();
+        data.truncate(1).unwrap();
+        assert_eq!(limits.bytes().1, PAGE as u64);
+        // Too much for the limit, but not at first sight: what was taken on the way returns.
+        data.write(CHUNK as u64, &[1; 10]).unwrap();
+        let before = limits.bytes().1;
+        let more = 4 * CHUNK as u64 + 1;
+        assert_eq!(data.reserve(0, more), Err(Errno::ENOSPC));
+        assert_eq!(limits.bytes().1, before);
+        assert_eq!(bytes(&data, 0, 2), [1, 0]);
     }
 
     #[test]

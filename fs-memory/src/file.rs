@@ -15,11 +15,15 @@ use crate::data::{Data, Piece};
 use crate::node::{Node, State};
 use crate::tree::Memory;
 
+/// Of open(2), as x86, Arm and RISC-V have it.
+pub(crate) const O_NOATIME: u32 = 0o1_000_000;
 const KEEP_SIZE: u32 = 0x01;
 const PUNCH_HOLE: u32 = 0x02;
 const ZERO_RANGE: u32 = 0x10;
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
+/// Bytes that one request copies.
+const COPY_MAX: u64 = 64 << 20;
 /// Bytes that a copy takes at once under the lock.
 const COPY_STEP: usize = 1 << 20;
 
@@ -35,7 +39,7 @@ impl Memory {
             }
         });
         let now = now();
-        let is_old = state.access_is_old(now);
+        let is_old = op.flags & O_NOATIME == 0 && state.access_is_old(now);
         drop(state);
         if is_old {
             node.state.write().atime = now;
@@ -76,8 +80,9 @@ impl Memory {
         match op.mode & !KEEP_SIZE {
             0 => data.reserve(op.offset, op.length)?,
             ZERO_RANGE => {
-                data.punch(op.offset, op.length);
+                // What can fail comes first.
                 data.reserve(op.offset, op.length)?;
+                data.zero(op.offset, op.length);
             }
             PUNCH_HOLE if op.mode & KEEP_SIZE != 0 => data.punch(op.offset, op.length),
             _ => return Err(Errno::EOPNOTSUPP),
@@ -116,8 +121,10 @@ impl Memory {
             return Err(Errno::EINVAL);
         }
         let mut copied = 0;
-        while copied < op.length {
-            let len = (op.length - copied).min(COPY_STEP as u64);
+        // The kernel asks again for the rest; meanwhile others are served, and signals noticed.
+        let length = op.length.min(COPY_MAX);
+        while copied < length {
+            let len = (length - copied).min(COPY_STEP as u64);
             let count = copy_step(&from, op.offset_in + copied, &to, op.offset_out + copied, len);
             match count {
                 Ok(0) => break,

@@ -23,10 +23,11 @@ use fusewire::proto::{
 use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
 
 use crate::attributes::set_attributes;
-use crate::caller::is_privileged;
+use crate::caller::{self, Capability};
 use crate::clock::now;
 use crate::data::Data;
 use crate::directory::Directory;
+use crate::file::O_NOATIME;
 use crate::limits::Limits;
 use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, State};
 use crate::rename::Place;
@@ -57,6 +58,17 @@ impl MemoryFs {
         Maker { mode, umask, uid: cx.uid(), gid: cx.gid(), rdev: 0 }
     }
 
+    /// Takes set-id bits away after a change that says nothing of them. FALLOCATE and
+    /// COPY_FILE_RANGE have no flag like `FUSE_WRITE_KILL_SUIDGID`, so who asks is looked at.
+    fn changed_by(&self, cx: &Context<'_>, id: NodeId) -> Result<()> {
+        let node = self.memory.table.get(id)?;
+        let has = node.state.read().has_privileges();
+        if has && !caller::has(cx, Capability::SetId) {
+            node.state.write().kill_privileges();
+        }
+        Ok(())
+    }
+
     fn create(&self, cx: &Context<'_>, op: &Create<'_>) -> Result<Arc<Node>> {
         let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
         match self.memory.make(cx.node(), op.name.as_bytes(), maker, &file_body) {
@@ -84,7 +96,6 @@ const O_ACCMODE: u32 = 0o3;
 const O_WRONLY: u32 = 0o1;
 const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
-const O_NOATIME: u32 = 0o1_000_000;
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
 fn has_writeback(cx: &Context<'_>) -> bool {
@@ -260,7 +271,8 @@ impl Filesystem for MemoryFs {
         // does not leave them out by itself (fs/xattr.c, vfs_listxattr).
         let state = node.state.read();
         let is_trusted = |name: &&[u8]| name.starts_with(b"trusted.");
-        let hides = state.xattrs.names().any(|name| is_trusted(&name)) && !is_privileged(cx);
+        let hides = state.xattrs.names().any(|name| is_trusted(&name))
+            && !caller::has(cx, Capability::SysAdmin);
         for name in state.xattrs.names().filter(|name| !(hides && is_trusted(name))) {
             out.append(name);
             out.append(&[0]);
@@ -340,7 +352,8 @@ impl Filesystem for MemoryFs {
     }
 
     async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {
-        self.memory.allocate(cx.node(), &op)
+        self.memory.allocate(cx.node(), &op)?;
+        self.changed_by(cx, cx.node())
     }
 
     /// With write-back the kernel asks before it has written its dirty pages, and its size is the
@@ -354,7 +367,9 @@ impl Filesystem for MemoryFs {
     }
 
     async fn copy_file_range(&self, cx: &Context<'_>, op: CopyFileRange) -> Result<u64> {
-        self.memory.copy(cx.node(), &op)
+        let copied = self.memory.copy(cx.node(), &op)?;
+        self.changed_by(cx, op.node_out)?;
+        Ok(copied)
     }
 
     async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {

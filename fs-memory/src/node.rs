@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) ctime: Timestamp,
     pub(crate) xattrs: Xattrs,
     pub(crate) body: Body,
+    /// One inode for each name but the first, as tmpfs has it: names cost memory too.
+    pub(crate) links: Vec<InodeLease>,
 }
 
 /// One file of any type.
@@ -97,6 +99,7 @@ impl Node {
             ctime: now,
             xattrs: Xattrs::new(limits),
             body: seed.body,
+            links: Vec::new(),
         };
         Ok(Self {
             id,
@@ -211,6 +214,14 @@ impl State {
         }
         self.mode = mode & !S_IFMT;
         Ok(())
+    }
+
+    /// Whether [`State::kill_privileges`] would take something away.
+    pub(crate) fn has_privileges(&self) -> bool {
+        let set_gid = S_ISGID | S_IXGRP;
+        self.mode & S_ISUID != 0
+            || self.mode & set_gid == set_gid
+            || self.xattrs.get(b"security.capability").is_ok()
     }
 
     /// Takes away what must not survive a change by another: set-user-id, set-group-id of what the

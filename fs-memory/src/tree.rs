@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLockWriteGuard};
 use crate::acl::{self, Acl};
 use crate::clock::now;
 use crate::directory::{Directory, Target};
-use crate::limits::{Lease, Limits};
+use crate::limits::{InodeLease, Lease, Limits};
 use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_ISGID, Seed, State, Table};
 use crate::options::Options;
 
@@ -248,6 +248,10 @@ impl Memory {
         if linked.nlink == LINK_MAX {
             return Err(Errno::EMLINK);
         }
+        // A file without a name has its inode already.
+        if linked.nlink > 0 {
+            linked.links.push(InodeLease::new(&self.limits)?);
+        }
         linked.nlink += 1;
         linked.ctime = now();
         drop(linked);
@@ -289,6 +293,7 @@ pub(crate) fn unname(parent: &mut State, mut node: RwLockWriteGuard<'_, State>) 
         parent.nlink -= 1;
     } else {
         node.nlink -= 1;
+        node.links.pop();
     }
     node.ctime = now();
     Ok(())

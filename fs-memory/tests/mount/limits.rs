@@ -8,7 +8,8 @@ use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 use rustix::io::Errno;
 
 use crate::common::{
-    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, open_rw, pattern, read_at, same_bytes,
+    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, forget_pages, open_rw, pattern,
+    read_at, same_bytes,
 };
 
 cases!(
@@ -16,6 +17,8 @@ cases!(
     statfs_tells_the_limits,
     no_space_then_space_again,
     no_inodes_then_inodes_again,
+    names_are_limited_too,
+    a_failed_zero_range_leaves_the_data,
     allocation_is_limited_before_it_is_promised,
 );
 cases!(writeback; forgotten_inodes_are_told);
@@ -52,6 +55,39 @@ fn statfs_tells_the_limits(place: &Place) {
     fs::remove_file(place.path("f")).unwrap();
     eventually("the space is given back", || free_bytes(place) == free_before);
     assert_eq!(free(place).f_ffree, before.f_ffree, "free inodes at the end");
+}
+
+fn names_are_limited_too(place: &Place) {
+    let path = place.path("f");
+    fs::write(&path, b"x").unwrap();
+    let made =
+        (0..100).take_while(|name| fs::hard_link(&path, place.path(&format!("l{name}"))).is_ok());
+    let made = made.count();
+    assert!((37..40).contains(&made), "{made} links of 40 inodes");
+    for name in 0..made {
+        fs::remove_file(place.path(&format!("l{name}"))).unwrap();
+    }
+    fs::hard_link(&path, place.path("again")).unwrap();
+    for name in ["f", "again"] {
+        fs::remove_file(place.path(name)).unwrap();
+    }
+    eventually("all inodes are free", || free(place).f_files - free(place).f_ffree == 1);
+}
+
+fn a_failed_zero_range_leaves_the_data(place: &Place) {
+    let path = place.path("f");
+    fs::write(&path, pattern(100_000, 3)).unwrap();
+    let file = open_rw(&path);
+    let mode = FallocateFlags::ZERO_RANGE;
+    fails(fallocate(&file, mode, 0, 1 << 40), Errno::NOSPC, "more than there is");
+    forget_pages(&path);
+    same_bytes(&fs::read(&path).unwrap(), &pattern(100_000, 3), "after the failure");
+    fallocate(&file, mode, 10, 50_000).unwrap();
+    forget_pages(&path);
+    let mut wanted = pattern(100_000, 3);
+    wanted[10..50_010].fill(0);
+    same_bytes(&fs::read(&path).unwrap(), &wanted, "after a good one");
+    fs::remove_file(&path).unwrap();
 }
 
 fn no_space_then_space_again(place: &Place) {
@@ -92,7 +128,8 @@ fn no_inodes_then_inodes_again(place: &Place) {
     fails(create(1000), Errno::NOSPC, "one more file");
     fails(fs::create_dir(place.path("d")), Errno::NOSPC, "one more directory");
     fails(std::os::unix::fs::symlink("x", place.path("s")), Errno::NOSPC, "one more symlink");
-    fs::hard_link(place.path("f0"), place.path("link")).unwrap();
+    // As on tmpfs (mm/shmem.c, shmem_link): a name that cannot be evicted costs as an inode does.
+    fails(fs::hard_link(place.path("f0"), place.path("link")), Errno::NOSPC, "one more name");
     fs::rename(place.path("f1"), place.path("g1")).unwrap();
     fs::remove_file(place.path("f2")).unwrap();
     eventually("an inode again", || create(1000).is_ok());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{FallocateFlags, XattrFlags, copy_file_range, fallocate, getxattr, setxattr};
 use rustix::io::Errno;
 
 use crate::common::{
@@ -28,6 +28,7 @@ cases!(
 cases!(
     everywhere, Plan::new().options(&["--allow-other"]);
     set_id_bits_go_when_another_user_writes,
+    set_id_bits_go_when_another_user_copies_or_reserves,
     set_id_bits_go_with_the_owner,
     capabilities_go_at_a_write,
     late_pages_of_another_user_are_written,
@@ -145,6 +146,31 @@ fn set_id_bits_go_when_another_user_writes(place: &Place) {
         forget_inodes();
         assert_eq!(mode(&path), after, "{before:o}, after eviction");
         assert_eq!(fs::read(&path).unwrap()[..2], *b"xs", "content");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+fn set_id_bits_go_when_another_user_copies_or_reserves(place: &Place) {
+    let source = place.path("source");
+    fs::write(&source, pattern(9000, 1)).unwrap();
+    let change: [fn(&File, &File); 2] = [
+        |_, file| fallocate(file, FallocateFlags::empty(), 0, 5000).unwrap(),
+        |source, file| {
+            copy_file_range(source, None, file, None, 9000).unwrap();
+        },
+    ];
+    for change in change {
+        let path = place.path("f");
+        fs::write(&path, [b's'; 100]).unwrap();
+        chown(&path, Some(1234), Some(1234)).unwrap();
+        chmod(&path, 0o6777);
+        as_nobody(|| change(&File::open(&source).unwrap(), &open_wo(&path)));
+        forget_inodes();
+        assert_eq!(mode(&path), 0o777, "after another user's change");
+        chmod(&path, 0o6777);
+        change(&File::open(&source).unwrap(), &open_wo(&path));
+        forget_inodes();
+        assert_eq!(mode(&path), 0o6777, "after a privileged one's");
         fs::remove_file(&path).unwrap();
     }
 }
