@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use libc::O_NONBLOCK;
 use serde_json::{Value, json};
 
 use crate::config::{Config, GIB, KIB, MIB, TransportChoice};
@@ -289,10 +291,13 @@ impl About {
 }
 
 /// A reader never sees half a file. What is no regular file (a device, a fifo, a symbolic link) is
-/// written to and never replaced.
+/// written to and never replaced; a fifo that nobody reads is an error.
 fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_file()) {
-        return fs::write(path, text);
+        // A fifo would otherwise keep whoever opens it until somebody reads.
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).custom_flags(O_NONBLOCK);
+        return options.open(path)?.write_all(text.as_bytes());
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
@@ -335,6 +340,10 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "2");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is left");
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        write_atomically(&fifo, "3").expect_err("a fifo without a reader");
+        assert!(!fs::symlink_metadata(&fifo).unwrap().is_file());
     }
 
     #[test]

@@ -92,17 +92,22 @@ fn two_sigterms_leave_no_mount(transport: Transport) {
     assert!(system::mounted_at(daemon.mountpoint()).is_none(), "a mount is left");
 }
 
+/// A client with an open file is told that the mount is gone, and can close it.
+fn is_cut_off(client: &mut Client) {
+    client.send("try");
+    let line = client.line(STEP).expect("an answer");
+    assert!(is_gone(&line), "the open file gives {line}");
+    client.send("close");
+    client.expect_line("closed", STEP);
+}
+
 fn sigterm_with_an_open_file(transport: Transport) {
     let mut daemon = start(transport);
     let mut client = clients::start(&daemon, "hold");
     client.expect_line("open", STEP);
     daemon.signal(Signal::TERM);
     daemon.wait_for_success();
-    client.send("try");
-    let line = client.line(STEP).expect("an answer");
-    assert!(is_gone(&line), "the open file gives {line}");
-    client.send("close");
-    client.expect_line("closed", STEP);
+    is_cut_off(&mut client);
     wait_until_gone(daemon.connection());
 }
 
@@ -174,11 +179,7 @@ fn sigterm_ends_a_daemon_that_was_unmounted_lazily(transport: Transport) {
     system::umount(daemon.mountpoint(), &["-l"]).unwrap();
     daemon.signal(Signal::TERM);
     daemon.wait_for_success();
-    client.send("try");
-    let line = client.line(STEP).expect("an answer");
-    assert!(is_gone(&line), "the open file gives {line}");
-    client.send("close");
-    client.expect_line("closed", STEP);
+    is_cut_off(&mut client);
     wait_until_gone(daemon.connection());
 }
 
@@ -186,7 +187,7 @@ fn sighup_unmounts(transport: Transport) {
     ends_by(transport, Signal::HUP, 1);
 }
 
-/// A shard whose ring fails (here by a descriptor limit of strace's making) takes the others along.
+/// A shard whose ring fails (here by an error of strace's making) takes the others along.
 fn a_shard_that_fails_ends_the_mount(transport: Transport) {
     let mut daemon = start(transport);
     use_it(&daemon);
