@@ -12,16 +12,19 @@ mod table;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, open as open_path};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sys::device;
+use crate::sys::mount::{Identity, identify, place_of};
 use options::Options;
 
 /// Who has to be asked to unmount.
@@ -38,8 +41,7 @@ enum Way {
 pub(crate) struct Mount {
     path: PathBuf,
     way: Way,
-    /// Number of the connection: the minor of the mount's device, once attached.
-    connection: Option<u32>,
+    identity: Option<Identity>,
     /// Directories that were made for it, to be removed at the end; innermost first.
     created: Vec<PathBuf>,
     over: bool,
@@ -49,15 +51,18 @@ pub(crate) struct Mount {
 pub(crate) fn open(config: &Config) -> Result<(OwnedFd, Mount)> {
     let options = Options::parse(config)?;
     let (path, created) = mount_point(config)?;
-    let mut mount = Mount { path, way: Way::Kernel, connection: None, created, over: false };
+    let mut mount = Mount { path, way: Way::Kernel, identity: None, created, over: false };
     let device = if geteuid().is_root() {
         let device = open_device()?;
         mount.way = match kernel::prepare(&options, &device) {
-            Ok(prepared) => Way::Prepared(prepared),
+            Ok(prepared) => {
+                mount.identity = identify(prepared.as_fd()).ok();
+                Way::Prepared(prepared)
+            }
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
                 kernel::mount_2(&mount.path, &options, &device)
                     .map_err(|error| mount.refused("mount", error))?;
-                mount.find();
+                mount.identity = topmost(&mount.path).ok();
                 Way::Kernel
             }
             Err(error) => return Err(mount.refused("fsopen", error)),
@@ -66,7 +71,7 @@ pub(crate) fn open(config: &Config) -> Result<(OwnedFd, Mount)> {
     } else {
         let device = fusermount::mount(&mount.path, &options)?;
         mount.way = Way::Fusermount;
-        mount.find();
+        mount.identity = topmost(&mount.path).ok();
         device
     };
     Ok((device, mount))
@@ -142,19 +147,30 @@ fn remove_directories(made: &[PathBuf]) {
     }
 }
 
+/// Identifies the mount that a path leads to. O_PATH makes no request to its filesystem.
+fn topmost(path: &Path) -> io::Result<Identity> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    identify(open_path(path, flags, Mode::empty())?.as_fd())
+}
+
 impl Mount {
-    /// Where it is.
+    /// Where it was put.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Number of its directory under /sys/fs/fuse/connections, once attached.
+    /// Number of its directory under /sys/fs/fuse/connections: the minor of its device.
     pub(crate) fn connection(&self) -> Option<u32> {
-        self.connection
+        self.identity.map(|identity| identity.minor)
     }
 
-    fn find(&mut self) {
-        self.connection = table::newest_fuse_at(&self.path);
+    /// Where it is now, if it is there and nothing covers it: a directory above it may have got
+    /// another name. Before Linux 6.8 a later mount of the same device and path passes for it.
+    fn place(&self) -> Option<PathBuf> {
+        let identity = self.identity?;
+        let is_at = |path: &PathBuf| topmost(path).is_ok_and(|top| top == identity);
+        let moved = || place_of(identity.unique?).ok();
+        Some(self.path.clone()).filter(is_at).or_else(|| moved().filter(is_at))
     }
 
     fn refused(&self, what: &'static str, source: io::Error) -> Error {
@@ -178,33 +194,30 @@ impl Mount {
             kernel::attach(prepared, &self.path)
                 .map_err(|error| self.refused("move_mount", error))?;
             self.way = Way::Kernel;
-            self.find();
         }
         Ok(())
     }
 
-    /// Whether it still is where it was put.
+    /// Whether it still is somewhere, uncovered.
     pub(crate) fn is_attached(&self) -> bool {
-        !matches!(self.way, Way::Prepared(_))
-            && self.connection.is_some()
-            && table::newest_fuse_at(&self.path) == self.connection
+        self.place().is_some()
     }
 
     /// Whether the same filesystem is mounted on another path too, in this namespace.
     pub(crate) fn is_mounted_elsewhere(&self) -> bool {
-        self.connection.is_some_and(|connection| table::mounts_of(connection) > 1)
+        self.connection().is_some_and(|connection| table::mounts_of(connection) > 1)
     }
 
     /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use. What others
     /// have mounted on it is theirs: an error then.
     pub(crate) fn unmount(&mut self) -> io::Result<()> {
-        if !matches!(self.way, Way::Prepared(_)) && !self.is_attached() {
-            return Err(io::Error::other("what is mounted there now is not ours"));
-        }
-        match self.way {
-            Way::Prepared(_) => {}
-            Way::Kernel => umount2(&self.path, MntFlags::UMOUNT_NOFOLLOW)?,
-            Way::Fusermount => fusermount::unmount(&self.path, false)?,
+        if let Some(place) = self.place() {
+            match self.way {
+                Way::Fusermount => fusermount::unmount(&place, false)?,
+                Way::Kernel | Way::Prepared(_) => umount2(&place, MntFlags::UMOUNT_NOFOLLOW)?,
+            }
+        } else if !matches!(self.way, Way::Prepared(_)) {
+            return Err(io::Error::other("the mount is gone, or another one covers it"));
         }
         self.over = true;
         Ok(())
@@ -212,27 +225,23 @@ impl Mount {
 
     /// Ends the connection, whoever uses it, and takes the mount away.
     pub(crate) fn force(&mut self) {
-        if !self.is_attached() {
-            return;
-        }
-        let done = match self.way {
-            Way::Prepared(_) => Ok(()),
-            Way::Kernel => {
-                // MNT_FORCE aborts the connection (fs/fuse/inode.c, fuse_umount_begin).
-                let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-                umount2(&self.path, flags).map_err(io::Error::from)
-            }
-            Way::Fusermount => fusermount::unmount(&self.path, true),
+        let Some(place) = self.place() else { return };
+        let done = if matches!(self.way, Way::Fusermount) {
+            fusermount::unmount(&place, true)
+        } else {
+            // MNT_FORCE aborts the connection (fs/fuse/inode.c, fuse_umount_begin).
+            let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+            umount2(&place, flags).map_err(io::Error::from)
         };
         match done {
             Ok(()) => self.over = true,
-            Err(error) => tracing::error!(path = %self.path.display(), %error, "cannot unmount"),
+            Err(error) => tracing::error!(path = %place.display(), %error, "cannot unmount"),
         }
     }
 
     /// Sets how far the kernel reads ahead. Needs root; INIT can only lower the kernel's 128 KiB.
     pub(crate) fn set_read_ahead(&self, bytes: u32) {
-        let Some(connection) = self.connection else { return };
+        let Some(connection) = self.connection() else { return };
         let path = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
         if let Err(error) = fs::write(&path, (bytes / 1024).to_string()) {
             tracing::debug!(path, %error, "the read-ahead stays as it is");

@@ -5,15 +5,9 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Whether a FUSE filesystem is mounted on `path`.
+/// Whether the topmost mount on `path` is of a FUSE filesystem.
 pub(super) fn fuse_at(path: &Path) -> bool {
-    newest_fuse_at(path).is_some()
-}
-
-/// Minor of the device of the topmost mount on `path`, if that is a FUSE filesystem.
-pub(super) fn newest_fuse_at(path: &Path) -> Option<u32> {
-    let table = fs::read("/proc/self/mountinfo").ok()?;
-    newest(&table, path)
+    fs::read("/proc/self/mountinfo").is_ok_and(|table| is_fuse(&table, path))
 }
 
 /// How many mounts there are of the FUSE filesystem whose device has that minor.
@@ -27,25 +21,20 @@ fn count(table: &[u8], minor: u32) -> usize {
     table.split(|byte| *byte == b'\n').filter(is_of).count()
 }
 
-fn newest(table: &[u8], path: &Path) -> Option<u32> {
-    let lines = table.split(|byte| *byte == b'\n');
-    let (device, kind) = lines.rev().find_map(|line| entry(line, path))?;
-    let minor = device.strip_prefix(b"0:")?;
-    (kind == b"fuse" || kind.starts_with(b"fuse."))
-        .then(|| std::str::from_utf8(minor).ok()?.parse().ok())
-        .flatten()
+fn is_fuse(table: &[u8], path: &Path) -> bool {
+    let mut lines = table.split(|byte| *byte == b'\n').rev();
+    let kind = lines.find_map(|line| kind_at(line, path));
+    kind.is_some_and(|kind| kind == b"fuse" || kind.starts_with(b"fuse."))
 }
 
-/// Device and type of the line, if it is of a mount on `path`.
-fn entry<'a>(line: &'a [u8], path: &Path) -> Option<(&'a [u8], &'a [u8])> {
+/// Type of the filesystem of the line, if it is of a mount on `path`.
+fn kind_at<'a>(line: &'a [u8], path: &Path) -> Option<&'a [u8]> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = fields.nth(2)?;
-    let mounted_on = fields.nth(1)?;
+    let mounted_on = fields.nth(4)?;
     if unescaped(mounted_on).as_bytes() != path.as_os_str().as_bytes() {
         return None;
     }
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some((device, kind))
+    fields.skip_while(|field| *field != b"-").nth(1)
 }
 
 /// Space, tab, newline and backslash are written as three octal digits.
@@ -81,10 +70,10 @@ mod tests {
 
     #[test]
     fn finds_the_topmost_mount() {
-        assert_eq!(newest(TABLE, Path::new("/mnt/a b")), Some(51));
-        assert_eq!(newest(TABLE, Path::new("/mnt/c")), None, "a tmpfs covers it");
-        assert_eq!(newest(TABLE, Path::new("/")), None);
-        assert_eq!(newest(TABLE, Path::new("/mnt/d")), None);
+        assert!(is_fuse(TABLE, Path::new("/mnt/a b")));
+        assert!(!is_fuse(TABLE, Path::new("/mnt/c")), "a tmpfs covers it");
+        assert!(!is_fuse(TABLE, Path::new("/")));
+        assert!(!is_fuse(TABLE, Path::new("/mnt/d")));
         assert_eq!((count(TABLE, 51), count(TABLE, 5)), (1, 0));
     }
 }

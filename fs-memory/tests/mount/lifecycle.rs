@@ -10,7 +10,9 @@ use rustix::process::Signal;
 
 use crate::clients::{self, STEP, is_gone, start_load, use_it, were_told};
 use crate::common::system::run_limited;
-use crate::common::{Client, Daemon, Setup, Transport, drills, system, wait_until_gone};
+use crate::common::{
+    Client, Daemon, Setup, Transport, drills, open_to_all, system, wait_until_gone,
+};
 
 drills!(
     umount_ends_the_daemon,
@@ -24,6 +26,8 @@ drills!(
     lazy_umount_waits_for_the_last_close,
     another_mount_of_it_does_not_keep_the_daemon,
     what_others_mounted_on_it_stays,
+    the_next_mount_in_its_place_stays,
+    a_mount_that_was_moved_is_found,
     sigterm_ends_a_daemon_that_was_unmounted_lazily,
     sighup_unmounts,
     a_shard_that_fails_ends_the_mount,
@@ -169,6 +173,45 @@ fn what_others_mounted_on_it_stays(transport: Transport) {
     // Below it ours could not be taken away; it is dead.
     system::umount(daemon.mountpoint(), &[]).unwrap();
     system::umount(daemon.mountpoint(), &[]).unwrap();
+    wait_until_gone(daemon.connection());
+}
+
+/// A daemon that ends late meets another mount with the path and the device number of its own.
+fn the_next_mount_in_its_place_stays(transport: Transport) {
+    for _ in 0..50 {
+        let mut first = start(transport);
+        let stopped = first.stopped();
+        system::umount(first.mountpoint(), &["--no-canonicalize", "--internal-only"]).unwrap();
+        let work = open_to_all(tempfile::tempdir());
+        let options = Setup::new(transport).arguments();
+        let next = Daemon::try_start(&options, work, first.mountpoint());
+        let mut next = next.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        drop(stopped);
+        let status = first.wait();
+        assert!(status.success(), "{status}: {}", first.messages());
+        use_it(&next);
+        next.umount();
+        // Another test may have got the number.
+        if next.connection() == first.connection() {
+            return;
+        }
+    }
+    panic!("the number of a device was not used again in 50 attempts");
+}
+
+fn a_mount_that_was_moved_is_found(transport: Transport) {
+    let above = open_to_all(tempfile::tempdir());
+    let (before, behind) = (above.path().join("before"), above.path().join("behind"));
+    std::fs::create_dir_all(before.join("mnt")).unwrap();
+    let work = open_to_all(tempfile::tempdir());
+    let options = Setup::new(transport).arguments();
+    let daemon = Daemon::try_start(&options, work, &before.join("mnt"));
+    let mut daemon = daemon.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+    use_it(&daemon);
+    std::fs::rename(&before, &behind).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_success();
+    assert!(system::mounted_at(&behind.join("mnt")).is_none(), "the mount is left");
     wait_until_gone(daemon.connection());
 }
 

@@ -60,7 +60,7 @@ impl Setup {
         self
     }
 
-    fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let writeback = if self.writeback { "on" } else { "off" };
         let mut words = vec!["--transport".to_owned(), self.transport.name().to_owned()];
         words.extend(["--writeback".to_owned(), writeback.to_owned()]);
