@@ -3,6 +3,8 @@
 //! Never known here: slots and transports. Neighbours: `filesystem` declares the methods,
 //! `service` the seam.
 
+use fusewire_proto::flags::InitFlags;
+use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::op::IoCtl;
 use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opened, Operation, Reply, Result};
 
@@ -91,7 +93,7 @@ impl<F: Filesystem> Service for Serve<F> {
                 filled(fs.listxattr(cx, op, &mut out).await, || out.finish())
             }
             Operation::RemoveXattr(op) => empty(fs.removexattr(cx, op).await),
-            Operation::Flush(op) => empty(fs.flush(cx, op).await),
+            Operation::Flush(op) => empty(flushed(cx.agreement(), fs.flush(cx, op).await)),
             Operation::OpenDir(op) => outcome(fs.opendir(cx, op).await, Reply::Opened),
             Operation::ReadDir(op) => {
                 let mut out = DirBuf::new(out, op.size);
@@ -142,6 +144,20 @@ impl<F: Filesystem> Service for Serve<F> {
     }
 }
 
+/// ENOSYS to a FLUSH means that no more are wanted. Before protocol 7.36 (Linux 5.17) the kernel
+/// may then not write dirty pages at close either (`fs/fuse/file.c, fuse_flush`).
+fn flushed(agreement: &Agreement, answer: Result<()>) -> Result<()> {
+    let writes_at_close = agreement.minor >= 36;
+    match answer {
+        Err(Errno::ENOSYS)
+            if agreement.flags.contains(InitFlags::WRITEBACK_CACHE) && !writes_at_close =>
+        {
+            Ok(())
+        }
+        answer => answer,
+    }
+}
+
 fn created(answer: Result<(Entry, Opened)>) -> Outcome {
     outcome(answer, |(entry, opened)| Reply::Created(entry, opened))
 }
@@ -161,5 +177,28 @@ async fn ioctl<F: Filesystem>(
     match fs.ioctl(cx, op, &mut out).await {
         Err(errno) => Outcome::Error(errno),
         Ok(result) => out.finish_ioctl(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fusewire_proto::negotiate::{Limits, Offer, Wishes, negotiate};
+
+    use super::*;
+
+    #[test]
+    fn old_kernels_go_on_asking_for_what_makes_them_write_back() {
+        let answer = |minor, writeback: bool, answer| {
+            let mut flags = InitFlags::BIG_WRITES;
+            flags.set(InitFlags::WRITEBACK_CACHE, writeback);
+            let offer = Offer { major: 7, minor, max_readahead: 0, flags };
+            let wishes = Wishes { flags, ..Wishes::default() };
+            let limits = Limits { page_size: 4096, max_pages_limit: 256 };
+            flushed(&negotiate(&offer, &wishes, &limits).unwrap(), answer)
+        };
+        assert_eq!(answer(35, true, Err(Errno::ENOSYS)), Ok(()));
+        assert_eq!(answer(35, false, Err(Errno::ENOSYS)), Err(Errno::ENOSYS));
+        assert_eq!(answer(36, true, Err(Errno::ENOSYS)), Err(Errno::ENOSYS));
+        assert_eq!(answer(35, true, Err(Errno::EIO)), Err(Errno::EIO));
     }
 }

@@ -44,11 +44,7 @@ pub enum Error {
     #[error("INIT failed: {0}")]
     Handshake(String),
     /// FUSE-over-io_uring was asked for and cannot be had.
-    #[error(
-        "FUSE-over-io_uring is not available: {0}; \
-         use --transport auto or device, or enable it (Linux 6.14 or later: \
-         echo Y > /sys/module/fuse/parameters/enable_uring)"
-    )]
+    #[error("FUSE-over-io_uring is not available: {0}; or use --transport auto or device")]
     NoUring(String),
     /// Threads, descriptors or memory are short.
     #[error("cannot start: {what}: {source}; {advice}")]

@@ -136,19 +136,24 @@ fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {
     Ok(config.max_write.min(limit).next_multiple_of(around.page_size))
 }
 
-/// Why FUSE-over-io_uring cannot be had.
+/// Why FUSE-over-io_uring cannot be had, and what would help.
 fn unavailable(around: &Surroundings, offer: InitFlags) -> Option<String> {
     if let Some(why) = &around.no_ring {
-        return Some(format!("io_uring is refused here ({why})"));
+        return Some(format!(
+            "io_uring is refused here ({why}); allow it (sysctl kernel.io_uring_disabled=0, and \
+             in a container the seccomp profile)"
+        ));
     }
     let room = u64::from(around.max_pages_limit) * around.page_size;
     if room < PAYLOAD_MIN {
         return Some(format!(
-            "fs.fuse.max_pages_limit leaves {room} bytes for an entry, {PAYLOAD_MIN} are the least"
+            "fs.fuse.max_pages_limit leaves {room} bytes for an entry, {PAYLOAD_MIN} are the \
+             least; raise it"
         ));
     }
     (!offer.contains(InitFlags::OVER_IO_URING)).then(|| {
-        "the kernel does not offer it (before Linux 6.14, or the parameter enable_uring is N)"
+        "the kernel does not offer it; enable it (Linux 6.14 or later: \
+         echo Y > /sys/module/fuse/parameters/enable_uring)"
             .to_owned()
     })
 }
