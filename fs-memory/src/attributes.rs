@@ -80,13 +80,11 @@ impl Memory {
     }
 
     /// Moves the access time, if a read at this moment does (see [`State::access_is_old`]).
-    pub(crate) fn accessed(&self, id: NodeId) -> Result<()> {
-        let node = self.table.get(id)?;
+    pub(crate) fn accessed(&self, node: &Node) {
         let now: Timestamp = now();
-        if node.state.read().access_is_old(now) {
+        if self.atime && node.state.read().access_is_old(now) {
             node.state.write().atime = now;
         }
-        Ok(())
     }
 }
 

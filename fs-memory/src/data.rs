@@ -1,12 +1,7 @@
 //! The data of one file: a sparse map of chunks.
 //!
-//! A chunk covers 64 KiB of the file. Its buffer is as long as it had to be (small files stay
-//! small), and a bit per page says which pages were ever written, so that holes are known to 4 KiB.
-//! Chunks are behind `Arc`: a READ hands them out as they are, and a writer that finds one handed
-//! out copies it first, so nobody ever sees bytes change under a reply.
-//!
-//! Never known here: names, times, permissions. Neighbours: `limits` counts the buffers, `node`
-//! keeps the data behind its lock.
+//! Never known here: names, times, permissions. Neighbours: `chunk` has the bytes, `limits` counts
+//! the buffers, `node` keeps the data behind its lock.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,57 +9,11 @@ use std::sync::Arc;
 
 use fusewire::proto::{Errno, Result};
 
+use crate::chunk::{CHUNK, Chunk, PAGE, covered, fresh, pages, touched, unshared};
 use crate::limits::{Lease, Limits};
 
-/// Bytes of the file that one chunk covers.
-const CHUNK: usize = 64 * 1024;
-const PAGE: usize = 4096;
 /// The largest file: what the kernel's `loff_t` holds.
 pub(crate) const SIZE_MAX: u64 = i64::MAX as u64;
-
-/// One run of a file's bytes.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    /// Shorter than [`CHUNK`] if what follows was never written; whole pages.
-    bytes: Vec<u8>,
-    /// Bit i: page i was written or reserved.
-    present: u16,
-}
-
-impl Chunk {
-    /// Makes the buffer at most `len` bytes long; returns how many bytes became free.
-    fn cut(&mut self, len: usize) -> u64 {
-        let free = self.bytes.len().saturating_sub(len);
-        if free > 0 {
-            self.bytes.truncate(len);
-            self.bytes.shrink_to_fit();
-        }
-        free as u64
-    }
-}
-
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-const _: () = assert!(CHUNK / PAGE == u16::BITS as usize);
-
-/// Bits of the pages that `range` touches.
-fn touched(range: &Range<usize>) -> u16 {
-    pages(range.start / PAGE, range.end.div_ceil(PAGE))
-}
-
-/// Bits of the pages that lie wholly in `range`.
-fn covered(range: &Range<usize>) -> u16 {
-    pages(range.start.div_ceil(PAGE), range.end / PAGE)
-}
-
-fn pages(first: usize, end: usize) -> u16 {
-    let below = |page: usize| u16::try_from((1_u32 << page) - 1).unwrap_or(u16::MAX);
-    if first < end { below(end) & !below(first) } else { 0 }
-}
 
 /// A part of the data, for a reader.
 #[derive(Debug)]
@@ -80,6 +29,8 @@ pub(crate) enum Piece<'a> {
 pub(crate) struct Data {
     size: u64,
     chunks: BTreeMap<u64, Arc<Chunk>>,
+    /// Pages that are present, of all chunks.
+    pages: u64,
     lease: Lease,
 }
 
@@ -108,7 +59,7 @@ fn split(offset: u64, len: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
 
 impl Data {
     pub(crate) fn new(limits: &Arc<Limits>) -> Self {
-        Self { size: 0, chunks: BTreeMap::new(), lease: Lease::new(limits) }
+        Self { size: 0, chunks: BTreeMap::new(), pages: 0, lease: Lease::new(limits) }
     }
 
     /// Length of the file in bytes.
@@ -118,9 +69,12 @@ impl Data {
 
     /// Space used, in units of 512 bytes.
     pub(crate) fn blocks(&self) -> u64 {
-        let pages: u64 =
-            self.chunks.values().map(|chunk| u64::from(chunk.present.count_ones())).sum();
-        pages * (PAGE as u64 / 512)
+        self.pages * (PAGE as u64 / 512)
+    }
+
+    /// Counts that the pages of a chunk were `before` and are `after`.
+    fn recount(&mut self, before: u16, after: u16) {
+        self.pages = self.pages + u64::from(after.count_ones()) - u64::from(before.count_ones());
     }
 
     /// Calls `piece` for each part of up to `len` bytes from `offset` on, to the end of the file.
@@ -168,19 +122,23 @@ impl Data {
             self.lease.grow((needed - old_len) as u64)?;
         }
         let touched = touched(&range);
-        match self.chunks.get_mut(&number) {
+        let before = match self.chunks.get_mut(&number) {
             None => {
                 let bytes = fresh(needed, &range, data.unwrap_or(&[]));
                 self.chunks.insert(number, Arc::new(Chunk { bytes, present: touched }));
+                0
             }
             Some(shared) => {
                 let chunk = unshared(shared, needed.max(old_len));
                 if let Some(data) = data {
                     chunk.bytes[range].copy_from_slice(data);
                 }
+                let before = chunk.present;
                 chunk.present |= touched;
+                before
             }
-        }
+        };
+        self.recount(before, before | touched);
         Ok(())
     }
 
@@ -193,6 +151,7 @@ impl Data {
             let first = size.div_ceil(CHUNK as u64);
             for chunk in self.chunks.split_off(&first).into_values() {
                 self.lease.shrink(chunk.bytes.len() as u64);
+                self.recount(chunk.present, 0);
             }
             let number = size / CHUNK as u64;
             let start = place(size, number * CHUNK as u64);
@@ -207,11 +166,12 @@ impl Data {
     /// Makes a range of a chunk read as zeros and frees the pages that lie wholly in it.
     fn clear(&mut self, number: u64, range: Range<usize>) {
         let Some(shared) = self.chunks.get_mut(&number) else { return };
-        let left = shared.present & !covered(&range);
+        let before = shared.present;
+        let left = before & !covered(&range);
         if left == 0 {
             self.lease.shrink(shared.bytes.len() as u64);
             self.chunks.remove(&number);
-            return;
+            return self.recount(before, 0);
         }
         let len = shared.bytes.len();
         let chunk = unshared(shared, len);
@@ -223,6 +183,7 @@ impl Data {
         // Room behind the last page that is left goes back at once; gaps within go with the chunk.
         let keep = (u16::BITS - left.leading_zeros()) as usize * PAGE;
         self.lease.shrink(chunk.cut(keep));
+        self.recount(before, left);
     }
 
     /// Makes a range read as zeros without giving room back; what has no room is a hole anyway.
@@ -281,18 +242,20 @@ impl Data {
     }
 
     fn unreserve(&mut self, number: u64, before: Option<(u16, usize)>) {
-        match (before, self.chunks.get_mut(&number)) {
-            (Some((present, len)), Some(shared)) => {
+        let Some(shared) = self.chunks.get_mut(&number) else { return };
+        let now = shared.present;
+        match before {
+            Some((present, len)) => {
                 let chunk = unshared(shared, len);
                 chunk.present = present;
                 self.lease.shrink(chunk.cut(len));
             }
-            (None, Some(shared)) => {
+            None => {
                 self.lease.shrink(shared.bytes.len() as u64);
                 self.chunks.remove(&number);
             }
-            (_, None) => {}
         }
+        self.recount(now, before.map_or(0, |(present, _)| present));
     }
 
     /// Makes the file at least so long.
@@ -338,33 +301,6 @@ impl Data {
         }
         Some(self.size)
     }
-}
-
-/// A new buffer of `len` bytes with `data` at `range.start`: nothing is written twice.
-fn fresh(len: usize, range: &Range<usize>, data: &[u8]) -> Vec<u8> {
-    if data.is_empty() {
-        return vec![0; len];
-    }
-    let mut bytes = Vec::with_capacity(len);
-    bytes.resize(range.start, 0);
-    bytes.extend_from_slice(data);
-    bytes.resize(len, 0);
-    bytes
-}
-
-/// The chunk, for writing, at least `len` bytes long; copied first if a reply still uses it.
-fn unshared(shared: &mut Arc<Chunk>, len: usize) -> &mut Chunk {
-    if Arc::get_mut(shared).is_none() {
-        let mut bytes = Vec::with_capacity(len);
-        bytes.extend_from_slice(&shared.bytes);
-        *shared = Arc::new(Chunk { bytes, present: shared.present });
-    }
-    let chunk = Arc::get_mut(shared).expect("a new chunk is nobody else's");
-    if chunk.bytes.len() < len {
-        chunk.bytes.reserve_exact(len - chunk.bytes.len());
-        chunk.bytes.resize(len, 0);
-    }
-    chunk
 }
 
 #[cfg(test)]
@@ -440,6 +376,8 @@ mod tests {
                 prop_assert_eq!(data.size(), model.len() as u64);
                 let room: usize = data.chunks.values().map(|chunk| chunk.bytes.len()).sum();
                 prop_assert_eq!(limits.bytes().1, room as u64);
+                let present = data.chunks.values().map(|chunk| chunk.present.count_ones());
+                prop_assert_eq!(data.blocks(), u64::from(present.sum::<u32>()) * 8);
             }
             prop_assert!(bytes(&data, 0, u64::MAX) == model);
             // What is called a hole reads as zeros, and data and holes take turns to the end.

@@ -38,11 +38,9 @@ impl Memory {
                 out.zeros(len);
             }
         });
-        let now = now();
-        let is_old = op.flags & O_NOATIME == 0 && state.access_is_old(now);
         drop(state);
-        if is_old {
-            node.state.write().atime = now;
+        if op.flags & O_NOATIME == 0 {
+            self.accessed(&node);
         }
         Ok(())
     }

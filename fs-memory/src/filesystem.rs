@@ -165,7 +165,8 @@ impl Filesystem for MemoryFs {
             Body::Symlink(target, _) => out.append(target),
             _ => return Err(Errno::EINVAL),
         };
-        self.memory.accessed(cx.node())
+        self.memory.accessed(&node);
+        Ok(())
     }
 
     async fn symlink(&self, cx: &Context<'_>, op: Symlink<'_>) -> Result<Entry> {
@@ -210,9 +211,10 @@ impl Filesystem for MemoryFs {
 
     /// Reads out of the page cache never come here, so opening for reading counts as access.
     async fn open(&self, cx: &Context<'_>, op: Open) -> Result<Opened> {
-        self.memory.table.get(cx.node())?.state.read().file()?;
+        let node = self.memory.table.get(cx.node())?;
+        node.state.read().file()?;
         if op.flags & O_ACCMODE != O_WRONLY && op.flags & O_NOATIME == 0 {
-            self.memory.accessed(cx.node())?;
+            self.memory.accessed(&node);
         }
         Ok(opened(cx.node()))
     }
@@ -305,7 +307,8 @@ impl Filesystem for MemoryFs {
             }
         }
         drop(state);
-        self.memory.accessed(cx.node())
+        self.memory.accessed(&node);
+        Ok(())
     }
 
     async fn readdirplus(
@@ -333,7 +336,8 @@ impl Filesystem for MemoryFs {
             child.give_lookup();
         }
         drop(state);
-        self.memory.accessed(cx.node())
+        self.memory.accessed(&node);
+        Ok(())
     }
 
     async fn releasedir(&self, _: &Context<'_>, _: ReleaseDir) -> Result<()> {

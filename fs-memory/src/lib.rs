@@ -4,7 +4,7 @@
 //!   filesystem   operations to answers
 //!     tree rename file attributes    what they do
 //!       node directory data xattr acl    what there is
-//!         limits clock caller options
+//!         chunk limits clock caller options
 //! ```
 //! Shared by all shards: each node has a lock of its own, and the table of nodes is cut into
 //! shards. The order of locks stands in `tree`.
@@ -12,6 +12,7 @@
 mod acl;
 mod attributes;
 mod caller;
+mod chunk;
 mod clock;
 mod data;
 mod directory;

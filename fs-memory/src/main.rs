@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     let uid = nix::unistd::getuid().as_raw();
     let gid = nix::unistd::getgid().as_raw();
     let size = args.size.unwrap_or_else(half_of_the_memory);
-    let options = Options { size, inodes: args.inodes, uid, gid, ..Options::default() };
+    let words = args.common.options.iter().flat_map(|list| list.split(','));
+    let atime = !words.into_iter().any(|word| word == "noatime");
+    let options = Options { size, inodes: args.inodes, atime, uid, gid, ..Options::default() };
     let memory = Memory::new(&options);
     if let Err(error) = memory.return_freed_memory() {
         eprintln!("error: a thread: {error}; raise the limit of processes (ulimit -u)");

@@ -33,6 +33,8 @@ pub struct Memory {
     pub(crate) table: Table,
     /// Held while a directory moves, or anything moves between directories.
     pub(crate) moves: Mutex<()>,
+    /// Whether reading moves access times.
+    pub(crate) atime: bool,
     /// Numbers are never used twice, so every generation is 0.
     next: AtomicU64,
 }
@@ -74,7 +76,7 @@ impl Memory {
             table.insert(Arc::new(root));
         }
         let next = AtomicU64::new(NodeId::ROOT.0 + 1);
-        Arc::new(Self { limits, table, moves: Mutex::new(()), next })
+        Arc::new(Self { limits, table, moves: Mutex::new(()), atime: options.atime, next })
     }
 
     /// Makes a thread that gives freed memory back to the system. Nothing stops it: it lives as

@@ -37,6 +37,14 @@ cases!(
     acls_are_enforced,
     trusted_attributes_are_for_the_privileged,
 );
+cases!(
+    mounts, Plan::new().options(&["--options", "noatime"]);
+    noatime_leaves_access_times,
+);
+cases!(
+    mounts, Plan::new().options(&["--size", "2M"]);
+    a_full_filesystem_changes_no_permissions_by_half,
+);
 
 const NONE: XattrFlags = XattrFlags::empty();
 
@@ -414,4 +422,43 @@ fn acls_are_enforced(place: &Place) {
     setxattr(&path, ACCESS_ACL, &equivalent, NONE).unwrap();
     assert_eq!(mode(&path), 0o644, "a list that is only a mode");
     fails(xattr(&path, ACCESS_ACL), Errno::NODATA, "it is kept as the mode");
+}
+
+fn noatime_leaves_access_times(place: &Place) {
+    let path = place.path("f");
+    fs::write(&path, b"content").unwrap();
+    set_times(&path, (1, 0), (2, 0)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        forget_inodes();
+        assert_eq!(times(&path).0, (1, 0), "the access time of what was read");
+    }
+}
+
+/// A list that finds no room may not show in the mode, nor a mode in the list.
+fn a_full_filesystem_changes_no_permissions_by_half(place: &Place) {
+    let path = place.path("f");
+    fs::write(&path, b"secret").unwrap();
+    let entries =
+        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 4, ANY), (OTHER, 0, ANY)];
+    setxattr(&path, ACCESS_ACL, &acl(&entries), NONE).unwrap();
+    let filler = place.path("filler");
+    fs::write(&filler, b"").unwrap();
+    for length in [60_000, 1000, 100, 1] {
+        let set = |number: u32| {
+            setxattr(&filler, format!("user.{length}.{number}"), &vec![1; length], NONE)
+        };
+        let refused = (0..100_000).find_map(|number| set(number).err());
+        assert_eq!(refused, Some(Errno::NOSPC), "values of {length} bytes");
+    }
+    let more: Vec<_> = (1000..1100).map(|id| (USER, 6, id)).collect();
+    let longer =
+        [&entries[..1], &more, &[(GROUP, 6, ANY), (MASK, 6, ANY), (OTHER, 6, ANY)]].concat();
+    fails(setxattr(&path, ACCESS_ACL, &acl(&longer), NONE), Errno::NOSPC, "a longer list");
+    assert_eq!(mode(&path), 0o640, "the mode after that");
+    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&entries), "the list after that");
+    chmod(&path, 0o604);
+    let wanted =
+        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 0, ANY), (OTHER, 4, ANY)];
+    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&wanted), "a mode takes no room");
 }
