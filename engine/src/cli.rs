@@ -151,6 +151,8 @@ impl CommonArgs {
             .with_writer(io::stderr)
             .with_target(false)
             .without_time()
+            // Told by eprintln, which panics where the standard error is what failed.
+            .log_internal_errors(false)
             .init();
     }
 }

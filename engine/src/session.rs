@@ -291,7 +291,9 @@ fn verdict(end: End, stats: Stats) -> Result<Stats> {
 fn catch_signals() -> Result<SignalFd> {
     let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
     let signals = SigSet::from_iter(ends.into_iter().chain([Signal::SIGUSR1]));
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)
+    // A limit of file sizes (ulimit -f) shall be an error to whoever writes, not our death.
+    let blocked = SigSet::from_iter(signals.iter().chain([Signal::SIGXFSZ]));
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)
         .map_err(|error| start("the signal mask", error.into()))?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|error| start("a descriptor for signals", error.into()))

@@ -130,6 +130,16 @@ fn little_address_space_is_an_error_with_advice() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_leaves_the_mount() {
+    let script = r#"
+        start --stats "$WORK/stats"
+        prlimit --pid "$pid" --fsize=0
+        kill -USR1 "$pid"
+        use; stop"#;
+    works("a_limit_of_file_sizes_leaves_the_mount", &Script::new(), script, &[]);
+}
+
+#[test]
 fn a_profile_without_io_uring_leaves_the_device() {
     // io_uring_setup fails with EPERM, as in a container.
     let script = Script::forbidding("425=1");
