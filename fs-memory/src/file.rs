@@ -97,7 +97,11 @@ impl Memory {
         let node = self.table.get(id)?;
         let state = node.state.read();
         let data = state.file()?;
+        // Where pages may be dirty all is data.
+        let all = node.may_be_dirty() && op.offset < data.size();
         let found = match op.whence {
+            SEEK_DATA if all => Some(op.offset),
+            SEEK_HOLE if all => Some(data.size()),
             SEEK_DATA => data.seek_data(op.offset),
             SEEK_HOLE => data.seek_hole(op.offset),
             _ => return Err(Errno::EINVAL),

@@ -216,6 +216,7 @@ impl Filesystem for MemoryFs {
         if op.flags & O_ACCMODE != O_WRONLY && op.flags & O_NOATIME == 0 {
             self.memory.accessed(&node);
         }
+        node.opened(op.flags);
         Ok(opened(cx.node()))
     }
 
@@ -243,7 +244,11 @@ impl Filesystem for MemoryFs {
         })
     }
 
-    async fn release(&self, _: &Context<'_>, _: Release) -> Result<()> {
+    async fn release(&self, cx: &Context<'_>, op: Release) -> Result<()> {
+        // A FORGET of a file without a name may have overtaken it.
+        if let Ok(node) = self.memory.table.get(cx.node()) {
+            node.closed(op.flags);
+        }
         Ok(())
     }
 
@@ -346,12 +351,14 @@ impl Filesystem for MemoryFs {
 
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
         let node = Self::create(self, cx, &op)?;
+        node.opened(op.flags);
         Ok((entry(&node), opened(node.id)))
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
         let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
         let node = self.memory.make_nameless(cx.node(), maker, &file_body)?;
+        node.opened(op.flags);
         Ok((entry(&node), opened(node.id)))
     }
 
@@ -360,8 +367,8 @@ impl Filesystem for MemoryFs {
         self.changed_by(cx, cx.node())
     }
 
-    /// With write-back the kernel asks before it has written its dirty pages, and its size is the
-    /// true one: only its own answer (everything is data) hides nothing. ENOSYS makes it give that
+    /// The kernel asks before it has written its dirty pages. With write-back its size is the true
+    /// one, too: only its own answer (everything is data) hides nothing. ENOSYS makes it give that
     /// one, for good; what it costs is that sparse files are copied whole.
     async fn lseek(&self, cx: &Context<'_>, op: LSeek) -> Result<u64> {
         if has_writeback(cx) {

@@ -40,6 +40,10 @@ pub(crate) enum Body {
     Special,
 }
 
+// Of open(2), as Linux has them everywhere.
+const O_ACCMODE: u32 = 0o3;
+const O_RDONLY: u32 = 0;
+
 /// What may change.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -66,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) rdev: u32,
     pub(crate) btime: Timestamp,
     lookups: AtomicU64,
+    /// Handles that may write.
+    writers: AtomicU64,
     pub(crate) state: RwLock<State>,
     _inode: InodeLease,
 }
@@ -107,6 +113,7 @@ impl Node {
             rdev: seed.rdev,
             btime: now,
             lookups: AtomicU64::new(0),
+            writers: AtomicU64::new(0),
             state: RwLock::new(state),
             _inode: InodeLease::new(limits)?,
         })
@@ -126,6 +133,27 @@ impl Node {
         let take = |lookups: u64| Some(lookups.saturating_sub(count.0));
         let before = self.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
         before.is_ok_and(|before| before <= count.0)
+    }
+
+    /// A handle was opened with these flags of open(2).
+    pub(crate) fn opened(&self, flags: u32) {
+        if flags & O_ACCMODE != O_RDONLY {
+            self.writers.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// A handle that was opened with these flags is gone, and the mappings made of it are.
+    pub(crate) fn closed(&self, flags: u32) {
+        if flags & O_ACCMODE != O_RDONLY {
+            let take = |writers: u64| writers.checked_sub(1);
+            let _ = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        }
+    }
+
+    /// Whether the kernel may have pages that were written and not sent: without write-back those
+    /// of shared mappings, which it writes before the last handle goes.
+    pub(crate) fn may_be_dirty(&self) -> bool {
+        self.writers.load(Ordering::Acquire) > 0
     }
 
     /// Whether nothing leads here any more.

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -15,8 +16,10 @@ use crate::common::{
     same_bytes,
 };
 
+cases!(through; holes_are_found_once_nobody_writes);
 cases!(
     everywhere;
+    mapped_pages_are_no_holes,
     seek_data_finds_dirty_data,
     seek_hole_finds_no_hole_in_dirty_data,
     seek_in_a_dirty_extension,
@@ -33,6 +36,39 @@ fn seek_data_finds_dirty_data(place: &Place) {
     file.write_all_at(&[b'd'; PAGE], MIB_U64).unwrap();
     let first = seek(&file, SeekFrom::Data(0)).unwrap();
     assert!(first <= MIB_U64, "SEEK_DATA went past dirty data, to {first}");
+}
+
+/// What a mapping made dirty stays so after the descriptor is closed.
+fn mapped_pages_are_no_holes(place: &Place) {
+    let path = place.path("f");
+    let file = open_rw(&path);
+    file.set_len(4 * MIB_U64).unwrap();
+    // SAFETY: nothing else changes the file while it is mapped.
+    let mut map = unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap();
+    drop(file);
+    let at = usize::try_from(MIB_U64).unwrap();
+    map[at..at + PAGE].fill(b'd');
+    let file = File::open(&path).unwrap();
+    let first = seek(&file, SeekFrom::Data(0)).unwrap();
+    assert!(first <= MIB_U64, "SEEK_DATA went past mapped data, to {first}");
+    let hole = seek(&file, SeekFrom::Hole(MIB_U64)).unwrap();
+    assert!(hole >= MIB_U64 + PAGE_U64, "SEEK_HOLE found {hole} inside mapped data");
+}
+
+fn holes_are_found_once_nobody_writes(place: &Place) {
+    let path = place.path("f");
+    let file = open_rw(&path);
+    file.set_len(4 * MIB_U64).unwrap();
+    file.write_all_at(&[b'd'; PAGE], MIB_U64).unwrap();
+    drop(file);
+    let file = File::open(&path).unwrap();
+    // The kernel tells of a closed handle, but nobody waits for that.
+    let until = Instant::now() + Duration::from_secs(10);
+    while seek(&file, SeekFrom::Data(0)).unwrap() != MIB_U64 {
+        assert!(Instant::now() < until, "no hole is found in front of the data");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(seek(&file, SeekFrom::Hole(MIB_U64)).unwrap(), MIB_U64 + PAGE_U64, "behind it");
 }
 
 fn seek_hole_finds_no_hole_in_dirty_data(place: &Place) {

@@ -194,7 +194,8 @@ pub(crate) use drills;
 /// Makes a module per body, with a test per kind of place.
 ///
 /// `everywhere` is tmpfs and all mounts, `mounts` all mounts, `writeback` the mounts that have
-/// it on, `device` those over `/dev/fuse`; an optional plan comes before the names.
+/// it on, `through` those that have it off, `device` those over `/dev/fuse`; an optional plan
+/// comes before the names.
 macro_rules! cases {
     (everywhere $($rest:tt)*) => {
         $crate::common::cases!(@plan [native: Native, uring: Uring, device: Device,
@@ -206,6 +207,10 @@ macro_rules! cases {
     };
     (writeback $($rest:tt)*) => {
         $crate::common::cases!(@plan [uring: Uring, device: Device] $($rest)*);
+    };
+    (through $($rest:tt)*) => {
+        $crate::common::cases!(@plan
+            [uring_through: UringThrough, device_through: DeviceThrough] $($rest)*);
     };
     (device $($rest:tt)*) => {
         $crate::common::cases!(@plan [device: Device, device_through: DeviceThrough] $($rest)*);
