@@ -14,6 +14,7 @@ use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, NodeId, Unique};
 
 use crate::mailbox::{Answer, Letter, Mailbox};
+use crate::notify::Notifier;
 use crate::slot::SlotId;
 
 /// Marks of one request that both its handler and the shard see.
@@ -50,6 +51,7 @@ pub struct Context<'a> {
     pub(crate) marks: &'a Marks,
     pub(crate) agreement: &'a Agreement,
     pub(crate) mailbox: &'a Arc<Mailbox>,
+    pub(crate) notifier: &'a Notifier,
 }
 
 impl Context<'_> {
@@ -88,6 +90,12 @@ impl Context<'_> {
     #[must_use]
     pub fn agreement(&self) -> &Agreement {
         self.agreement
+    }
+
+    /// Sends notifications, also later and from other threads if it is cloned.
+    #[must_use]
+    pub fn notifier(&self) -> &Notifier {
+        self.notifier
     }
 
     /// Ends when the caller got a signal and would rather have EINTR than wait. A handler that may

@@ -8,18 +8,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fusewire_proto::negotiate::Agreement;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use crate::context::Marks;
 use crate::error::{Error, start};
 use crate::mailbox::{Letter, Mailbox};
+use crate::notify::Notifier;
 use crate::plan::{Plan, TransportKind};
 use crate::service::Service;
 use crate::shard::{Parts, run};
@@ -28,6 +28,7 @@ use crate::sys::arena::Arena;
 use crate::sys::device;
 use crate::sys::ring::{EntryCommand, Ring};
 use crate::task::Local;
+use crate::thread;
 use crate::transport::device::DeviceTransport;
 use crate::transport::uring::UringTransport;
 use crate::transport::{End, Kind, Transport};
@@ -90,6 +91,7 @@ impl Crew {
     pub(crate) fn start<S: Service>(
         terms: &Terms,
         connection: BorrowedFd<'_>,
+        notifier: &Notifier,
         make: &Arc<dyn Fn(usize) -> S + Send + Sync>,
     ) -> Result<Self, Refusal> {
         let fatal = |what, error| Refusal::Fatal(start(what, error));
@@ -115,11 +117,13 @@ impl Crew {
                 terms: terms.clone(),
                 device: Some(device),
                 mailboxes: Arc::clone(&mailboxes),
+                notifier: notifier.clone(),
                 stats: Arc::clone(&crew.stats[shard]),
                 done: Arc::clone(&crew.done),
             };
             let (make, hello) = (Arc::clone(make), hello.clone());
-            let thread = spawn(shard, move || seat.work(&*make, hello))
+            let name = format!("fusewire-{shard}");
+            let thread = thread::spawn(&name, move || seat.work(&*make, hello))
                 .map_err(|error| fatal("a thread for each shard", error))?;
             crew.threads.push(thread);
         }
@@ -211,21 +215,13 @@ impl Crew {
     }
 }
 
-/// A shard's thread, with every signal blocked: those are for the session's own thread.
-fn spawn(shard: usize, work: impl FnOnce() -> End + Send + 'static) -> io::Result<JoinHandle<End>> {
-    let mut before = SigSet::empty();
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
-    let thread = Builder::new().name(format!("fusewire-{shard}")).spawn(work);
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
-    thread
-}
-
 /// Everything that a shard's thread takes with it.
 struct Seat {
     shard: usize,
     terms: Terms,
     device: Option<OwnedFd>,
     mailboxes: Arc<[Arc<Mailbox>]>,
+    notifier: Notifier,
     stats: Arc<ShardStats>,
     done: Arc<EventFd>,
 }
@@ -278,6 +274,7 @@ impl Seat {
         let local = Local {
             agreement: self.terms.agreement,
             mailbox: Arc::clone(&self.mailboxes[self.shard]),
+            notifier: self.notifier.clone(),
             stats: Arc::clone(&self.stats),
             marks: (0..slots).map(|_| Marks::default()).collect(),
         };

@@ -30,6 +30,7 @@ mod error;
 mod filesystem;
 mod mailbox;
 mod mount;
+mod notify;
 mod plan;
 mod reply;
 mod service;
@@ -39,6 +40,7 @@ mod slot;
 mod stats;
 mod sys;
 mod task;
+mod thread;
 mod transport;
 
 #[cfg(feature = "cli")]
@@ -52,6 +54,7 @@ pub use filesystem::Filesystem;
 pub use fusewire_proto as proto;
 pub use fusewire_proto::Reply;
 pub use mailbox::Answer;
+pub use notify::{Notifier, Sent};
 pub use plan::TransportKind;
 pub use reply::{DirBuf, DirPlusBuf, Out, Outcome, Output, ReadBuf, XattrBuf};
 pub use service::Service;

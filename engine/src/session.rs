@@ -30,6 +30,7 @@ use crate::dispatch::Serve;
 use crate::error::{Error, Result, start};
 use crate::filesystem::Filesystem;
 use crate::mount::{self, Mount};
+use crate::notify::Notifier;
 use crate::plan::{Plan, Surroundings, TransportKind, plan};
 use crate::service::Service;
 use crate::stats::Stats;
@@ -59,7 +60,9 @@ pub struct Session {
     // Dropped in this order: the shards are gone before the mount is taken away by force.
     crew: Option<Crew>,
     mount: Mount,
-    _connection: OwnedFd,
+    /// Until the session begins to end.
+    connection: Option<Arc<OwnedFd>>,
+    notifier: Notifier,
     terms: Terms,
     signals: Option<SignalFd>,
 }
@@ -101,10 +104,12 @@ impl Session {
         let (connection, mut mount) = mount::open(&config)?;
         let mut terms = handshake(&config, &around, &connection, wishes)?;
         let make: Arc<dyn Fn(usize) -> S + Send + Sync> = Arc::new(make);
-        let crew = match Crew::start(&terms, connection.as_fd(), &make) {
+        let connection = Arc::new(connection);
+        let notifier = Notifier::new(&connection);
+        let crew = match Crew::start(&terms, connection.as_fd(), &notifier, &make) {
             Err(Refusal::Entries(error)) if terms.plan.transport == TransportKind::Uring => {
                 fall_back(&config, &around, &mut terms, &connection, &error)?;
-                Crew::start(&terms, connection.as_fd(), &make)
+                Crew::start(&terms, connection.as_fd(), &notifier, &make)
             }
             other => other,
         };
@@ -114,7 +119,8 @@ impl Session {
         })?;
         mount.attach()?;
         mount.set_read_ahead(config.read_ahead);
-        Ok(Self { crew: Some(crew), mount, _connection: connection, terms, signals })
+        let (crew, connection) = (Some(crew), Some(connection));
+        Ok(Self { crew, mount, connection, notifier, terms, signals })
     }
 
     /// Where it is mounted.
@@ -139,6 +145,12 @@ impl Session {
     #[must_use]
     pub fn agreement(&self) -> &Agreement {
         &self.terms.agreement
+    }
+
+    /// Sends notifications, for as long as the session lives.
+    #[must_use]
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
     /// Threads that serve.
@@ -224,6 +236,8 @@ impl Session {
     /// Waits until the connection has ended, and after [`END_LIMIT`] ends it: a shard may have
     /// failed alone, and another mount, say in another namespace, may live for ever.
     fn end_in_time(&mut self, why: &'static str) {
+        // While the shards can still answer what a notification waits for.
+        self.connection = None;
         let Some(crew) = &self.crew else { return };
         if !crew.all_end_within(END_LIMIT) {
             tracing::warn!("{why}; its users are cut off");
@@ -272,6 +286,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.mount.force();
+        self.connection = None;
         if let Some(crew) = self.crew.take() {
             crew.stop();
             crew.join();

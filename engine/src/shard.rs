@@ -17,12 +17,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fusewire_proto::abi::InHeader;
+use fusewire_proto::dirent::{DirentPlusReader, LookUp};
 use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opcode, Operation, Reply, Unique};
 
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::reply::Outcome;
 use crate::service::Service;
-use crate::slot::{Phase, Slot};
+use crate::slot::{Given, Phase, Slot};
 use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
@@ -168,11 +169,11 @@ where
             Arrival::Malformed => self.local.stats.malformed.add(1),
             Arrival::Settled(delivered) => {
                 if !delivered {
-                    self.undelivered(slot);
+                    self.undelivered(slot, true);
                 }
                 self.slots[slot].settle();
             }
-            Arrival::Undelivered => self.undelivered(slot),
+            Arrival::Undelivered => self.undelivered(slot, false),
             Arrival::Nothing => {}
             Arrival::Ended(end) => self.ended(end),
         }
@@ -186,10 +187,24 @@ where
         }
     }
 
-    fn undelivered(&mut self, slot: usize) {
+    /// An answer did not arrive. `held` tells that it still lies in the slot; an entry of the ring
+    /// is lent again by then, but loses its answer only when the connection ends.
+    fn undelivered(&mut self, slot: usize, held: bool) {
         self.local.stats.undelivered.add(1);
-        if let Some(node) = self.slots[slot].given.take() {
-            (self.undo)(node);
+        match std::mem::take(&mut self.slots[slot].given) {
+            Given::Nothing => {}
+            Given::Node(node) => (self.undo)(node),
+            Given::Entries(bytes) if held => {
+                let mut held = self.arena.hold(slot);
+                let records = DirentPlusReader::new(&held.payload_mut()[bytes]);
+                for record in records.flatten() {
+                    match record.look_up() {
+                        LookUp::Counted(node) | LookUp::GivenBack(node) => (self.undo)(node),
+                        LookUp::None => {}
+                    }
+                }
+            }
+            Given::Entries(_) => {}
         }
     }
 
@@ -267,7 +282,12 @@ where
                     Err(_) => Err(Errno::EIO),
                 }
             }
-            Outcome::Output(output) => Ok((output.filled, output.len)),
+            Outcome::Output(output) => {
+                if opcode == Some(Opcode::ReadDirPlus) {
+                    state.given = Given::Entries(output.filled.clone());
+                }
+                Ok((output.filled, output.len))
+            }
             Outcome::Error(errno) => Err(errno),
             // Nothing to say where the kernel waits: the handler dropped its request.
             Outcome::Silent => Err(Errno::EIO),
@@ -391,13 +411,16 @@ fn failed(error: &io::Error) -> End {
     End::Failed(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// The node of which a reply gives the kernel a lookup.
-fn given(reply: &Reply<'_>) -> Option<NodeId> {
-    let (Reply::Entry(Entry { nodeid, .. }) | Reply::Created(Entry { nodeid, .. }, _)) = reply
-    else {
-        return None;
-    };
-    (nodeid.0 != 0).then_some(*nodeid)
+/// What lookups a reply gives the kernel.
+fn given(reply: &Reply<'_>) -> Given {
+    match reply {
+        Reply::Entry(Entry { nodeid, .. }) | Reply::Created(Entry { nodeid, .. }, _)
+            if nodeid.0 != 0 =>
+        {
+            Given::Node(*nodeid)
+        }
+        _ => Given::Nothing,
+    }
 }
 
 /// Whether the length of an answer tells how much was done.

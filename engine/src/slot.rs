@@ -11,6 +11,7 @@
 //!
 //! Never known here: memory and I/O. Neighbours: `shard` makes the moves, `context` names slots.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use fusewire_proto::abi::InHeader;
@@ -37,6 +38,17 @@ pub(crate) enum Phase {
     Leaving,
 }
 
+/// What lookups an answer gives the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Given {
+    #[default]
+    Nothing,
+    /// One, of this node.
+    Node(NodeId),
+    /// Those of the entries in these bytes of the payload.
+    Entries(Range<usize>),
+}
+
 /// The state of one slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -46,8 +58,8 @@ pub(crate) struct Slot {
     pub(crate) header: InHeader,
     /// When the request was seen.
     pub(crate) arrived: Instant,
-    /// The node of which the answer on its way gives a lookup.
-    pub(crate) given: Option<NodeId>,
+    /// The lookups that the answer on its way gives.
+    pub(crate) given: Given,
 }
 
 impl Slot {
@@ -57,7 +69,7 @@ impl Slot {
             turn: 0,
             header: InHeader::default(),
             arrived: now,
-            given: None,
+            given: Given::Nothing,
         }
     }
 
@@ -81,7 +93,7 @@ impl Slot {
         self.turn = self.turn.wrapping_add(1);
         self.header = header;
         self.arrived = now;
-        self.given = None;
+        self.given = Given::Nothing;
     }
 
     /// The handler returned, but the answer comes from elsewhere.

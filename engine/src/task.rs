@@ -17,6 +17,7 @@ use fusewire_proto::{Errno, Operation};
 
 use crate::context::{Context, Marks};
 use crate::mailbox::{Mailbox, SlotWaker};
+use crate::notify::Notifier;
 use crate::reply::{Out, Outcome};
 use crate::service::Service;
 use crate::slot::SlotId;
@@ -28,6 +29,7 @@ use crate::sys::arena::{Held, Span};
 pub(crate) struct Local {
     pub(crate) agreement: Agreement,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) notifier: Notifier,
     pub(crate) stats: Arc<ShardStats>,
     /// One per slot.
     pub(crate) marks: Box<[Marks]>,
@@ -70,6 +72,7 @@ pub(crate) async fn serve<S: Service>(
         marks: &local.marks[request.slot.index as usize],
         agreement: &local.agreement,
         mailbox: &local.mailbox,
+        notifier: &local.notifier,
     };
     service.call(&cx, operation, out).await
 }

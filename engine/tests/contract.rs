@@ -1,17 +1,13 @@
 //! One table of behaviours, run on each transport over a real mount: what the engine owes to a
 //! filesystem and to its callers, whatever the filesystem does.
-//!
-//! The clients are other processes with a time limit: a process must never touch its own mount.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io;
-use std::path::Path;
+mod common;
+
 use std::pin::Pin;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::RecvTimeoutError::Timeout;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -23,9 +19,9 @@ use fusewire::proto::op::{
 use fusewire::proto::{
     Attr, Attributes, Entry, Errno, FsStats, LookupCount, NodeId, Opened, Result,
 };
-use fusewire::{
-    Answer, Config, Context, DirBuf, Filesystem, ReadBuf, Session, Stats, TransportChoice, XattrBuf,
-};
+use fusewire::{Answer, Context, DirBuf, Filesystem, ReadBuf, TransportChoice, XattrBuf};
+
+use common::{Mounted, abort, on_both};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const BIG: usize = 1 << 20;
@@ -219,61 +215,23 @@ impl Filesystem for Odd {
     }
 }
 
-/// A served mount and the directory that it is on.
+/// A served mount, and what its filesystem has seen.
 struct Served {
-    session: Option<Session>,
+    mounted: Mounted,
     seen: Arc<Seen>,
-    dir: tempfile::TempDir,
-}
-
-/// Whether real mounts are possible; says so loudly if not, and fails where they must be.
-fn possible() -> bool {
-    let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
-    let why = match opened {
-        Ok(_) if nix::unistd::geteuid().is_root() => return true,
-        Ok(_) => "these tests mount as root".to_owned(),
-        Err(error) => format!("/dev/fuse: {error}"),
-    };
-    assert!(std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_none(), "no real mount: {why}");
-    eprintln!("SKIPPED: no real mount: {why}");
-    false
 }
 
 impl Served {
-    fn start(transport: TransportChoice, change: impl FnOnce(Config) -> Config) -> Option<Self> {
-        if !possible() {
-            return None;
-        }
-        let _ = std::fs::write("/sys/module/fuse/parameters/enable_uring", "Y");
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config::new(dir.path()).transport(transport).signals(false).name("odd");
+    fn start(transport: TransportChoice) -> Option<Self> {
         let big: Arc<Vec<u8>> = Arc::new((0..BIG).map(byte_at).collect());
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
         let make = move |_| Odd { seen: Arc::clone(&shared), big: Arc::clone(&big) };
-        let session = Session::mount(change(config), make).unwrap();
-        Some(Self { session: Some(session), seen, dir })
+        Some(Self { mounted: Mounted::start(transport, make)?, seen })
     }
 
-    /// Runs `sh -c script` in the mount, for at most 20 s. Who waits for an answer cannot be
-    /// killed, so it is the connection that ends then.
     fn sh(&self, script: &str) -> Output {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("cd \"$0\" && {script}")).arg(self.dir.path());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (done, waited) = channel::<()>();
-        let connection = self.session.as_ref().unwrap().connection().unwrap();
-        let watch = std::thread::spawn(move || {
-            let in_time = waited.recv_timeout(Duration::from_secs(20)) != Err(Timeout);
-            if !in_time {
-                abort(connection);
-            }
-            in_time
-        });
-        let output = child.wait_with_output().unwrap();
-        drop(done);
-        assert!(watch.join().unwrap(), "{script}: no end after 20 s");
-        output
+        self.mounted.sh(script)
     }
 
     fn reads_right(&self, name: &str) {
@@ -289,18 +247,6 @@ impl Served {
         let errors = String::from_utf8_lossy(&read.stderr).into_owned();
         assert!(!read.status.success() && errors.contains(text), "{name}: {errors}");
     }
-
-    fn end(mut self) -> Stats {
-        self.session.take().unwrap().unmount().unwrap()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.session.take());
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains(self.dir.path().to_str().unwrap()), "the mount was left");
-    }
 }
 
 fn answers(served: Served) {
@@ -311,7 +257,7 @@ fn answers(served: Served) {
     let text = String::from_utf8(listed.stdout).unwrap();
     assert!(text.starts_with("plain panics detached"), "{text}");
     assert!(text.contains("link plain\n"), "{text}");
-    let stats = served.end();
+    let stats = served.mounted.end();
     assert_eq!((stats.panics, stats.malformed, stats.undelivered), (0, 0, 0), "{stats:?}");
 }
 
@@ -327,7 +273,7 @@ fn panics_and_dropped_requests_answer_eio(served: Served) {
     served.fails_with("dropped", "Input/output error");
     served.reads_right("plain");
     served.fails_with("panics", "Input/output error");
-    assert_eq!(served.end().panics, 2);
+    assert_eq!(served.mounted.end().panics, 2);
 }
 
 fn odd_errors_reach_the_caller(served: Served) {
@@ -344,7 +290,7 @@ fn an_interrupt_ends_a_blocked_request(served: Served) {
     // A fatal signal likewise: the kernel waits for the answer of a request that was read.
     served.sh("timeout -s KILL 0.3 cat blocked; true");
     served.reads_right("plain");
-    let stats = served.end();
+    let stats = served.mounted.end();
     let interrupts = stats.opcodes.iter().find(|(name, _)| *name == "INTERRUPT").unwrap();
     assert!(interrupts.1.requests >= 2, "{stats:?}");
 }
@@ -367,53 +313,26 @@ fn forgets_are_read(served: Served) {
 }
 
 fn an_abort_is_an_error(mut served: Served) {
-    let session = served.session.take().unwrap();
+    let session = served.mounted.take_session();
     abort(session.connection().unwrap());
     assert!(matches!(session.run(), Err(fusewire::Error::Aborted)));
 }
 
 fn an_unmount_from_outside_is_a_good_end(mut served: Served) {
-    let session = served.session.take().unwrap();
-    let unmounted = Command::new("umount").arg(served.dir.path()).status().unwrap();
+    let session = served.mounted.take_session();
+    let unmounted = Command::new("umount").arg(session.mountpoint()).status().unwrap();
     assert!(unmounted.success());
     session.run().unwrap();
 }
 
-/// Ends one connection of ours by force.
-fn abort(connection: u32) {
-    std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1").unwrap();
-}
-
-fn ensure_fusectl() -> io::Result<()> {
-    let there = Path::new("/sys/fs/fuse/connections");
-    if std::fs::read_to_string("/proc/self/mounts")?.contains(" /sys/fs/fuse/connections ") {
-        return Ok(());
-    }
-    Command::new("mount").args(["-t", "fusectl", "none"]).arg(there).status()?;
-    Ok(())
-}
-
-macro_rules! contract {
-    ($($name:ident),* $(,)?) => {
-        mod uring {
-            $(#[test] fn $name() { super::on(super::TransportChoice::Uring, super::$name); })*
-        }
-        mod device {
-            $(#[test] fn $name() { super::on(super::TransportChoice::Device, super::$name); })*
-        }
-    };
-}
-
 fn on(transport: TransportChoice, body: fn(Served)) {
-    if possible() {
-        ensure_fusectl().unwrap();
-    }
-    if let Some(served) = Served::start(transport, |config| config) {
+    if let Some(served) = Served::start(transport) {
         body(served);
     }
 }
 
-contract! {
+on_both! {
+    on:
     answers,
     writes_arrive_whole,
     panics_and_dropped_requests_answer_eio,
