@@ -8,6 +8,7 @@ mod common;
 use std::pin::Pin;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ use fusewire::proto::op::{
 use fusewire::proto::{
     Attr, Attributes, Entry, Errno, FsStats, LookupCount, NodeId, Opened, Result,
 };
-use fusewire::{Answer, Context, DirBuf, Filesystem, ReadBuf, TransportChoice, XattrBuf};
+use fusewire::{
+    Answer, Config, Context, DirBuf, Error, Filesystem, ReadBuf, Session, TransportChoice,
+    TransportKind, XattrBuf,
+};
 
 use common::{Mounted, abort, on_both};
 
@@ -315,7 +319,7 @@ fn forgets_are_read(served: Served) {
 fn an_abort_is_an_error(mut served: Served) {
     let session = served.mounted.take_session();
     abort(session.connection().unwrap());
-    assert!(matches!(session.run(), Err(fusewire::Error::Aborted)));
+    assert!(matches!(session.run(), Err(Error::Aborted)));
 }
 
 fn an_unmount_from_outside_is_a_good_end(mut served: Served) {
@@ -323,6 +327,30 @@ fn an_unmount_from_outside_is_a_good_end(mut served: Served) {
     let unmounted = Command::new("umount").arg(session.mountpoint()).status().unwrap();
     assert!(unmounted.success());
     session.run().unwrap();
+}
+
+/// What makes the filesystems panics for one shard: the others and the mount must not stay.
+fn a_factory_that_panics_is_an_error(served: Served) {
+    let (transport, _) = served.mounted.session().transport();
+    let transport = match transport {
+        TransportKind::Uring => TransportChoice::Uring,
+        TransportKind::Device => TransportChoice::Device,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::new(dir.path()).transport(transport).shards(Some(2)).signals(false);
+    let (done, waited) = channel();
+    std::thread::spawn(move || {
+        let result = Session::mount(config, |shard| {
+            assert!(shard == 0, "a factory that panics, on purpose");
+            Odd { seen: Arc::default(), big: Arc::default() }
+        });
+        done.send(result.map(drop)).unwrap();
+    });
+    let result = waited.recv_timeout(Duration::from_secs(10)).expect("a start that ends");
+    assert!(matches!(result, Err(Error::Start { .. })), "{result:?}");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(dir.path().to_str().unwrap()), "a mount is left");
+    served.reads_right("plain");
 }
 
 fn on(transport: TransportChoice, body: fn(Served)) {
@@ -342,4 +370,5 @@ on_both! {
     forgets_are_read,
     an_abort_is_an_error,
     an_unmount_from_outside_is_a_good_end,
+    a_factory_that_panics_is_an_error,
 }
