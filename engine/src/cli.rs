@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use libc::O_NONBLOCK;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use serde_json::{Value, json};
 
 use crate::config::{Config, GIB, KIB, MIB, TransportChoice};
@@ -164,6 +165,9 @@ pub fn run<F: Filesystem>(
     config: Config,
     make: impl Fn(usize) -> F + Send + Sync + 'static,
 ) -> ExitCode {
+    // A limit of file sizes (ulimit -f) shall be an error to whoever writes, not our death.
+    let blocked = SigSet::from_iter([Signal::SIGXFSZ]);
+    let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None);
     args.init_log();
     match serve(args, config, make) {
         Ok(()) => ExitCode::SUCCESS,
@@ -318,7 +322,7 @@ fn summary(stats: &Stats) -> String {
     text.push('\n');
     let mut opcodes = stats.opcodes.clone();
     opcodes.sort_by_key(|(_, one)| std::cmp::Reverse(one.requests));
-    for (name, one) in opcodes.iter().take(8) {
+    for (name, one) in opcodes.iter().take(12) {
         text += &format!("  {name:<16}{:>12} requests", one.requests);
         if let Some(mean) = one.bytes.checked_div(one.requests).filter(|mean| *mean > 0) {
             text += &format!(", {mean} bytes each");

@@ -23,7 +23,7 @@ pub(crate) struct Marks {
     interrupted: Cell<bool>,
     pub(crate) detached: Cell<bool>,
     /// Whoever waits in [`Context::interrupted`].
-    waiting: RefCell<Option<Waker>>,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 impl Marks {
@@ -31,13 +31,13 @@ impl Marks {
     pub(crate) fn reset(&self) {
         self.interrupted.set(false);
         self.detached.set(false);
-        self.waiting.replace(None);
+        self.waiting.borrow_mut().clear();
     }
 
     /// The caller got a signal.
     pub(crate) fn interrupt(&self) {
         self.interrupted.set(true);
-        if let Some(waiting) = self.waiting.take() {
+        for waiting in self.waiting.borrow_mut().drain(..) {
             waiting.wake();
         }
     }
@@ -68,7 +68,8 @@ impl Context<'_> {
     }
 
     /// The caller's fsuid. Zero in RELEASE and in write-back WRITEs, which no caller makes: never
-    /// authorise by it there (`fs/fuse/dev.c, __fuse_simple_request`).
+    /// authorise by it there (`fs/fuse/dev.c, __fuse_simple_request`). With ALLOW_IDMAP agreed it
+    /// is all ones in whatever makes no file (`fuse_get_req`).
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.header.uid
@@ -106,7 +107,10 @@ impl Context<'_> {
             if self.marks.interrupted.get() {
                 return Poll::Ready(());
             }
-            self.marks.waiting.replace(Some(cx.waker().clone()));
+            let mut waiting = self.marks.waiting.borrow_mut();
+            if !waiting.iter().any(|one| one.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -120,9 +124,12 @@ impl Context<'_> {
 
     /// Takes the request out of the handler's hands: whoever holds the token answers it, from any
     /// thread, and what the handler returns is ignored. A dropped token answers EIO.
+    ///
+    /// # Panics
+    /// The second time: a request has one answer.
     #[must_use]
     pub fn detach(&self) -> Detached {
-        self.marks.detached.set(true);
+        assert!(!self.marks.detached.replace(true), "I2: a request is detached once");
         Detached { mailbox: Arc::clone(self.mailbox), slot: self.slot, answered: false }
     }
 }

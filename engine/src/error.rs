@@ -46,6 +46,9 @@ pub enum Error {
     /// FUSE-over-io_uring was asked for and cannot be had.
     #[error("FUSE-over-io_uring is not available: {0}; or use --transport auto or device")]
     NoUring(String),
+    /// The session ended as it was asked to, but dirty pages may be lost.
+    #[error("dirty pages were not all written: {0}; what was not fsynced may be lost")]
+    NotWritten(#[source] io::Error),
     /// Threads, descriptors or memory are short.
     #[error("cannot start: {what}: {source}; {advice}")]
     Start {

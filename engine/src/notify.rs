@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use fusewire_proto::notify::Notification;
@@ -41,7 +41,7 @@ pub struct Notifier {
 struct Desk {
     /// Gone when the session ends: what is sent then is refused.
     connection: Weak<OwnedFd>,
-    thread: OnceLock<Option<SyncSender<Job>>>,
+    queue: Mutex<Option<SyncSender<Job>>>,
     retrieved: AtomicU64,
 }
 
@@ -54,7 +54,7 @@ struct Job {
 impl Notifier {
     pub(crate) fn new(connection: &Arc<OwnedFd>) -> Self {
         let connection = Arc::downgrade(connection);
-        let desk = Desk { connection, thread: OnceLock::new(), retrieved: AtomicU64::new(0) };
+        let desk = Desk { connection, queue: Mutex::default(), retrieved: AtomicU64::new(0) };
         Self { desk: Arc::new(desk) }
     }
 
@@ -90,8 +90,12 @@ impl Notifier {
 
 impl Desk {
     fn queue(&self, job: Job) -> Result<()> {
-        // Without a thread, as where too few are allowed, nothing can be sent.
-        let queue = self.thread.get_or_init(|| self.start().ok()).as_ref().ok_or(Errno::EAGAIN)?;
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = match &mut *queue {
+            Some(queue) => queue,
+            // Without a thread, as where too few are allowed, nothing can be sent for now.
+            none => none.insert(self.start().map_err(|_| Errno::EAGAIN)?),
+        };
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Errno::EAGAIN,
             TrySendError::Disconnected(_) => Errno::ENOTCONN,

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use fusewire_proto::abi::OutHeader;
@@ -21,7 +21,7 @@ use fusewire_proto::{Operation, frame};
 use nix::errno::Errno as SystemError;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::config::Config;
@@ -36,6 +36,7 @@ use crate::service::Service;
 use crate::stats::Stats;
 use crate::sys::device;
 use crate::sys::ring::Ring;
+use crate::thread;
 use crate::transport::End;
 
 /// What the engine itself can honour, whatever the filesystem.
@@ -64,7 +65,15 @@ pub struct Session {
     connection: Option<Arc<OwnedFd>>,
     notifier: Notifier,
     terms: Terms,
-    signals: Option<SignalFd>,
+    signals: Option<Signals>,
+}
+
+/// Signals that are blocked and come by a descriptor instead.
+#[derive(Debug)]
+struct Signals {
+    come: SignalFd,
+    before: SigSet,
+    thread: ThreadId,
 }
 
 /// What woke a session that waits.
@@ -97,7 +106,7 @@ impl Session {
         wishes: InitFlags,
         make: impl Fn(usize) -> S + Send + Sync + 'static,
     ) -> Result<Self> {
-        let signals = if config.signals { Some(catch_signals()?) } else { None };
+        let signals = if config.signals { Some(Signals::catch()?) } else { None };
         let around = look_around();
         // A plan that cannot work is refused before anything is mounted.
         plan(&config, &around, InitFlags::all())?;
@@ -201,31 +210,26 @@ impl Session {
         verdict(end, stats)
     }
 
-    /// Ends the session: unmounts, or where files are in use writes back what can be written and
-    /// cuts their users off.
+    /// Ends the session: writes dirty pages back, unmounts, and cuts off who still uses files.
     ///
     /// # Errors
-    /// As [`Session::run`].
+    /// As [`Session::run`], and [`Error::NotWritten`] where that took more than 5 s or failed.
     pub fn unmount(mut self) -> Result<Stats> {
-        if self.mount.is_mounted_elsewhere() {
-            // Taking one of several mounts away writes nothing back.
-            write_back(self.mount.path());
-        }
+        // Only the last mount's end writes dirty pages, and others may be where nobody sees them.
+        let written = self.write_back();
         match self.mount.unmount() {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                write_back(self.mount.path());
                 self.mount.force();
                 // fusermount3 can detach but not abort: then the shards would wait for ever.
-                if let Some(crew) = &self.crew {
-                    crew.stop();
-                }
+                self.cut_off();
             }
-            // Somebody else has unmounted it in between, moved it, or mounted something on it.
+            // Somebody else has unmounted it in between, or mounted something on it.
             Err(error) => tracing::warn!(%error, "not unmounted"),
         }
         self.end_in_time("the connection lives on");
         let (end, stats) = self.join();
+        written?;
         // A forced end shows as an abort to some shards; here it was asked for.
         match end {
             End::Failed(_) => verdict(end, stats),
@@ -236,13 +240,41 @@ impl Session {
     /// Waits until the connection has ended, and after [`END_LIMIT`] ends it: a shard may have
     /// failed alone, and another mount, say in another namespace, may live for ever.
     fn end_in_time(&mut self, why: &'static str) {
-        // While the shards can still answer what a notification waits for.
-        self.connection = None;
         let Some(crew) = &self.crew else { return };
         if !crew.all_end_within(END_LIMIT) {
             tracing::warn!("{why}; its users are cut off");
             self.mount.force();
+            self.cut_off();
+        }
+    }
+
+    /// Ends the connection, and the shards where that cannot be done. A notification that waits
+    /// for a request would otherwise keep the device open for ever.
+    fn cut_off(&mut self) {
+        if let Some(connection) = &self.connection
+            && let Err(error) = self.mount.abort(connection)
+        {
+            tracing::debug!(%error, "no abort");
+        }
+        self.connection = None;
+        if let Some(crew) = &self.crew {
             crew.stop();
+        }
+    }
+
+    /// Writes dirty pages back, for as long as [`SYNC_LIMIT`]. A thread of its own makes the calls:
+    /// they wait for our shards, and for ever if those are stuck.
+    fn write_back(&self) -> Result<()> {
+        let (identity, place) = (self.mount.identity(), self.mount.place());
+        let (done, waited) = std::sync::mpsc::channel();
+        let sync = move || {
+            let _ = done.send(Mount::write_back(identity, place.as_deref()));
+        };
+        thread::spawn("fusewire-sync", sync).map_err(|error| start("a thread", error))?;
+        match waited.recv_timeout(SYNC_LIMIT) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::NotWritten(error)),
+            Err(_) => Err(Error::NotWritten(io::Error::from(io::ErrorKind::TimedOut))),
         }
     }
 
@@ -259,7 +291,7 @@ impl Session {
         loop {
             let mut fds = vec![PollFd::new(crew.done(), PollFlags::POLLIN)];
             if let Some(signals) = &self.signals {
-                fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+                fds.push(PollFd::new(signals.come.as_fd(), PollFlags::POLLIN));
             }
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(SystemError::EINTR) => continue,
@@ -272,8 +304,7 @@ impl Session {
             if fds[0].any() == Some(true) {
                 return None;
             }
-            let signal =
-                self.signals.as_ref().and_then(|signals| signals.read_signal().ok().flatten());
+            let signal = self.signals.as_ref().and_then(Signals::next);
             match signal.map(|one| one.ssi_signo.cast_signed()) {
                 Some(number) if number == Signal::SIGUSR1 as i32 => return Some(Event::Report),
                 Some(_) => return Some(Event::Terminate),
@@ -286,9 +317,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.mount.force();
-        self.connection = None;
+        self.cut_off();
         if let Some(crew) = self.crew.take() {
-            crew.stop();
             crew.join();
         }
     }
@@ -302,23 +332,40 @@ fn verdict(end: End, stats: Stats) -> Result<Stats> {
     }
 }
 
-/// Blocks the signals that end a session or ask for a report, and gives a descriptor for them.
-fn catch_signals() -> Result<SignalFd> {
-    let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-    let signals = SigSet::from_iter(ends.into_iter().chain([Signal::SIGUSR1]));
-    // A limit of file sizes (ulimit -f) shall be an error to whoever writes, not our death.
-    let blocked = SigSet::from_iter(signals.iter().chain([Signal::SIGXFSZ]));
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)
-        .map_err(|error| start("the signal mask", error.into()))?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|error| start("a descriptor for signals", error.into()))
+impl Signals {
+    /// Blocks the signals that end a session or ask for a report.
+    fn catch() -> Result<Self> {
+        let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+        let signals = SigSet::from_iter(ends.into_iter().chain([Signal::SIGUSR1]));
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let come = SignalFd::with_flags(&signals, flags)
+            .map_err(|error| start("a descriptor for signals", error.into()))?;
+        let mut before = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
+            .map_err(|error| start("the signal mask", error.into()))?;
+        Ok(Self { come, before, thread: std::thread::current().id() })
+    }
+
+    fn next(&self) -> Option<siginfo> {
+        self.come.read_signal().ok().flatten()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // What came is ours; who runs the session has the signals back behind it.
+        while self.next().is_some() {}
+        if self.thread == std::thread::current().id() {
+            let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+        }
+    }
 }
 
 fn look_around() -> Surroundings {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     let page_size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     let possible = fs::read_to_string("/sys/devices/system/cpu/possible").ok();
-    let online_cpus = thread::available_parallelism().map_or(1, Into::into);
+    let online_cpus = std::thread::available_parallelism().map_or(1, Into::into);
     Surroundings {
         possible_cpus: possible.and_then(|list| count_cpus(&list)).unwrap_or(online_cpus),
         online_cpus,
@@ -412,24 +459,6 @@ fn fall_back(
     let plan: Plan = plan(config, around, InitFlags::empty())?;
     terms.plan = Plan { why, ..plan };
     Ok(())
-}
-
-/// Writes back the dirty pages of a mount that is in use, for as long as [`SYNC_LIMIT`]. A thread
-/// of its own makes the calls: they wait for our shards, and for ever if those are stuck.
-fn write_back(path: &Path) {
-    let path = path.to_owned();
-    let (done, waited) = std::sync::mpsc::channel();
-    let sync = move || {
-        let synced = fs::File::open(&path).and_then(|root| Ok(nix::unistd::syncfs(root)?));
-        let _ = done.send(synced);
-    };
-    if thread::Builder::new().name("fusewire-sync".to_owned()).spawn(sync).is_ok() {
-        match waited.recv_timeout(SYNC_LIMIT) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "dirty pages were not all written"),
-            Err(_) => tracing::warn!("dirty pages were not all written in {SYNC_LIMIT:?}"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,7 +24,7 @@ use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opcode, Operation, Reply
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::reply::Outcome;
 use crate::service::Service;
-use crate::slot::{Given, Phase, Slot};
+use crate::slot::{Given, Phase, Slot, SlotId};
 use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
@@ -80,7 +81,7 @@ struct Shard<T, F, M, U> {
     early: VecDeque<(Unique, u64)>,
     turns: u64,
     /// Answers to requests whose handlers handed them over and still run.
-    waiting: Vec<(usize, Answer)>,
+    waiting: Vec<(SlotId, Answer)>,
     end: Option<End>,
 }
 
@@ -193,18 +194,25 @@ where
         self.local.stats.undelivered.add(1);
         match std::mem::take(&mut self.slots[slot].given) {
             Given::Nothing => {}
-            Given::Node(node) => (self.undo)(node),
+            Given::Node(node) => self.take_back(node),
             Given::Entries(bytes) if held => {
                 let mut held = self.arena.hold(slot);
                 let records = DirentPlusReader::new(&held.payload_mut()[bytes]);
                 for record in records.flatten() {
                     match record.look_up() {
-                        LookUp::Counted(node) | LookUp::GivenBack(node) => (self.undo)(node),
+                        LookUp::Counted(node) | LookUp::GivenBack(node) => self.take_back(node),
                         LookUp::None => {}
                     }
                 }
             }
             Given::Entries(_) => {}
+        }
+    }
+
+    fn take_back(&self, node: NodeId) {
+        if catch_unwind(AssertUnwindSafe(|| (self.undo)(node))).is_err() {
+            self.local.stats.panics.add(1);
+            tracing::error!(%node, "a handler panicked while it took a lookup back");
         }
     }
 
@@ -254,7 +262,8 @@ where
         };
         if self.local.marks[slot].detached.get() {
             self.slots[slot].detach();
-            let answer = self.waiting.iter().position(|(waiting, _)| *waiting == slot);
+            let id = self.slots[slot].id(slot);
+            let answer = self.waiting.iter().position(|(waiting, _)| *waiting == id);
             return match answer {
                 Some(at) => {
                     let (_, answer) = self.waiting.swap_remove(at);
@@ -328,7 +337,7 @@ where
                         self.answered(slot, answer)?;
                     } else if state.phase() == Phase::Serving && state.id(slot) == id {
                         // The handler handed its request over and has not yet returned.
-                        self.waiting.push((slot, answer));
+                        self.waiting.push((id, answer));
                     }
                 }
             }

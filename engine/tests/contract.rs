@@ -30,9 +30,9 @@ use common::{Mounted, abort, on_both};
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const BIG: usize = 1 << 20;
 /// Each name has a behaviour; its node is its place here plus 2.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "plain", "panics", "detached", "dropped", "blocked", "shared", "mixed", "refused", "early",
-    "link",
+    "twice", "link",
 ];
 
 /// A byte that depends on its place, so that a wrong offset shows.
@@ -154,6 +154,11 @@ impl Filesystem for Odd {
                     std::thread::sleep(Duration::from_millis(1));
                     token.answer(Answer::Bytes(bytes));
                 });
+            }
+            "twice" => {
+                let token = cx.detach();
+                std::thread::spawn(move || token.answer(Answer::Bytes(b"once".to_vec())));
+                let _ = cx.detach();
             }
             "early" => cx.detach().answer(Answer::Bytes(self.big[start..end].to_vec())),
             "shared" => out.share(Arc::clone(&self.big) as _, start..end),
@@ -280,6 +285,16 @@ fn panics_and_dropped_requests_answer_eio(served: Served) {
     assert_eq!(served.mounted.end().panics, 2);
 }
 
+/// A second token would be a second answer.
+fn a_request_is_detached_once(served: Served) {
+    for _ in 0..10 {
+        let read = served.sh("dd if=twice bs=4k count=1 status=none");
+        assert_eq!(read.stdout, b"once", "{read:?}");
+        served.reads_right("detached");
+    }
+    assert_eq!(served.mounted.end().panics, 10);
+}
+
 fn odd_errors_reach_the_caller(served: Served) {
     served.fails_with("refused", "300");
     served.fails_with("missing", "No such file");
@@ -364,6 +379,7 @@ on_both! {
     answers,
     writes_arrive_whole,
     panics_and_dropped_requests_answer_eio,
+    a_request_is_detached_once,
     odd_errors_reach_the_caller,
     an_interrupt_ends_a_blocked_request,
     blocked_requests_leave_room_for_others,

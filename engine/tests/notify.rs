@@ -5,6 +5,7 @@
 mod common;
 
 use std::future::poll_fn;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -22,9 +23,10 @@ use common::{Mounted, on_both};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const SIZE: usize = 4096;
-const NAMES: [&str; 2] = ["file", "other"];
+const NAMES: [&str; 3] = ["file", "other", "stuck"];
 const FILE: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
+const STUCK: NodeId = NodeId(4);
 
 /// What the test and the filesystem tell each other.
 #[derive(Default)]
@@ -86,7 +88,14 @@ impl Filesystem for Watched {
         Ok(Opened { flags: FOpenFlags::KEEP_CACHE, ..Opened::default() })
     }
 
-    async fn read(&self, _: &Context<'_>, op: op::Read, out: &mut ReadBuf<'_>) -> Result<()> {
+    async fn read(&self, cx: &Context<'_>, op: op::Read, out: &mut ReadBuf<'_>) -> Result<()> {
+        if cx.node() == STUCK {
+            // Waits for the pages of this READ, which waits for ever.
+            let all = Notification::InvalInode { node: STUCK, offset: 0, len: 0 };
+            drop(cx.notifier().send(&all));
+            self.world.reads.fetch_add(1, Ordering::SeqCst);
+            poll_fn(|_| Poll::<()>::Pending).await;
+        }
         self.world.reads.fetch_add(1, Ordering::SeqCst);
         let byte = u8::try_from(self.world.content.load(Ordering::SeqCst)).unwrap();
         let left = SIZE.saturating_sub(usize::try_from(op.offset).unwrap());
@@ -257,6 +266,31 @@ fn after_the_end_nothing_is_sent(mounted: Mounted, _: Arc<World>) {
     assert_eq!(notifier.send(&Notification::Resend).wait(), Err(Errno::ENOTCONN));
 }
 
+/// Nothing that leads to the mount could be unmounted by force, and a notification keeps the
+/// device open: the session has to end the connection all the same.
+fn a_blocked_notification_does_not_outlive_the_session(mut mounted: Mounted, world: Arc<World>) {
+    let path = mounted.session().mountpoint().to_owned();
+    let mut cat = Command::new("cat").arg(path.join("stuck")).spawn().unwrap();
+    eventually("a READ", || (world.reads.load(Ordering::SeqCst) > 0).then_some(()));
+    let run = |name: &str, words: &[&str]| {
+        assert!(Command::new(name).args(words).arg(&path).status().unwrap().success());
+    };
+    run("mount", &["-t", "tmpfs", "cover"]);
+    let connection = mounted.session().connection().unwrap();
+    let notifier = mounted.session().notifier().clone();
+    let ended = mounted.take_session().unmount();
+    run("umount", &[]);
+    // The dead mount below.
+    run("umount", &["-l"]);
+    eventually("the end of a client", || cat.try_wait().unwrap());
+    eventually("the end of the connection", || {
+        let control = format!("/sys/fs/fuse/connections/{connection}");
+        (!std::path::Path::new(&control).exists()).then_some(())
+    });
+    assert_eq!(notifier.send(&Notification::Resend).wait(), Err(Errno::ENOTCONN));
+    drop(ended);
+}
+
 /// The answer to a request that was sent again is not wanted, nor are the lookups in it.
 #[test]
 fn lookups_of_a_listing_that_did_not_arrive_are_taken_back() {
@@ -268,7 +302,7 @@ fn lookups_of_a_listing_that_did_not_arrive_are_taken_back() {
             eventually("a listing", || listed(1));
             assert_eq!(told(&mounted, &Notification::Resend), Ok(()));
             eventually("the same listing again", || listed(2));
-            assert_eq!(client.join().unwrap().stdout, b"file\nother\n");
+            assert_eq!(client.join().unwrap().stdout, b"file\nother\nstuck\n");
         });
         assert_eq!(*world.forgotten.lock().unwrap(), [], "nothing is forgotten yet");
         world.may_list.store(true, Ordering::SeqCst);
@@ -279,7 +313,7 @@ fn lookups_of_a_listing_that_did_not_arrive_are_taken_back() {
             (mounted.session().stats().undelivered == 1).then_some(())
         });
         eventually("lookups taken back", || {
-            (*world.forgotten.lock().unwrap() == [FILE, OTHER]).then_some(())
+            (*world.forgotten.lock().unwrap() == [FILE, OTHER, STUCK]).then_some(())
         });
     });
 }
@@ -292,4 +326,5 @@ on_both! {
     whoever_polls_is_woken,
     a_handler_can_wait_for_dirty_pages,
     after_the_end_nothing_is_sent,
+    a_blocked_notification_does_not_outlive_the_session,
 }

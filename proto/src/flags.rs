@@ -118,7 +118,8 @@ flags! {
         NO_EXPORT_SUPPORT = 1 << 38;
         /// Informative: NOTIFY_RESEND is understood. Since 7.40.
         HAS_RESEND = 1 << 39;
-        /// Idmapped mounts; needs the kernel's own permission checks. Since 7.41.
+        /// Idmapped mounts; needs the kernel's own permission checks. Requests that make no file
+        /// carry no user or group then. Since 7.41.
         ALLOW_IDMAP = 1 << 40;
         /// Requests come by io_uring once every queue has an entry. Since 7.42.
         OVER_IO_URING = 1 << 41;

@@ -80,6 +80,10 @@ pub enum Notification<'a> {
         name: &'a Name,
     },
     /// Send again all requests that were read and not answered. Since 7.40. Not those of the ring.
+    ///
+    /// An operation then happens twice where its first answer was on its way: what cannot (an
+    /// UNLINK, an exclusive CREATE) fails the second time, and a handle that OPEN or CREATE gave
+    /// the first time is never released.
     Resend,
     /// End the timeouts of all names at once. Since 7.44.
     IncEpoch,

@@ -6,10 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::fcntl::{OFlag, open};
 use nix::mount::mount;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{FsType, fstatfs};
 
 use super::options::Options;
 use crate::sys::mount as sys;
+
+/// fs/fuse/control.c
+const FUSE_CTL_SUPER_MAGIC: FsType = FsType(0x6573_5543);
 
 /// Makes the superblock and a mount of it that is attached nowhere.
 pub(super) fn prepare(options: &Options, device: &OwnedFd) -> io::Result<OwnedFd> {
@@ -32,6 +38,18 @@ pub(super) fn prepare(options: &Options, device: &OwnedFd) -> io::Result<OwnedFd
     }
     sys::create(context)?;
     sys::fsmount(context, options.attributes)
+}
+
+/// The directory of fusectl: where it is mounted, or a mount of it that is attached nowhere.
+pub(super) fn fusectl() -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let usual = open("/sys/fs/fuse/connections", flags, Mode::empty())?;
+    if fstatfs(&usual)?.filesystem_type() == FUSE_CTL_SUPER_MAGIC {
+        return Ok(usual);
+    }
+    let context = sys::fsopen(c"fusectl")?;
+    sys::create(context.as_fd())?;
+    sys::fsmount(context.as_fd(), 0)
 }
 
 /// Attaches a prepared mount.

@@ -12,20 +12,24 @@ mod table;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open as open_path};
+use nix::errno::Errno as SystemError;
+use nix::fcntl::{OFlag, open as open_path, openat};
 use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
+use nix::unistd::{geteuid, syncfs};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sys::device;
 use crate::sys::mount::{Identity, identify, place_of};
 use options::Options;
+
+const PATH_ONLY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Who has to be asked to unmount.
 #[derive(Debug)]
@@ -149,8 +153,7 @@ fn remove_directories(made: &[PathBuf]) {
 
 /// Identifies the mount that a path leads to. O_PATH makes no request to its filesystem.
 fn topmost(path: &Path) -> io::Result<Identity> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    identify(open_path(path, flags, Mode::empty())?.as_fd())
+    identify(open_path(path, PATH_ONLY, Mode::empty())?.as_fd())
 }
 
 impl Mount {
@@ -164,9 +167,48 @@ impl Mount {
         self.identity.map(|identity| identity.minor)
     }
 
+    /// Writes back the dirty pages of the filesystem, wherever it is mounted or still in use, and
+    /// whatever the path leads to by now. Waits for the answers to their WRITEs.
+    ///
+    /// # Errors
+    /// What syncfs(2) says. Where no path of this namespace leads to the filesystem everything is
+    /// synced, which tells nothing.
+    pub(crate) fn write_back(identity: Option<Identity>, place: Option<&Path>) -> io::Result<()> {
+        if let Some(place) = place {
+            let root = fs::File::open(place)?;
+            if identify(root.as_fd()).ok() == identity {
+                return Ok(syncfs(root)?);
+            }
+        }
+        nix::unistd::sync();
+        Ok(())
+    }
+
+    /// What tells this mount from every other, once it is known.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// Ends the connection by fusectl, for everybody who uses it: where nothing that leads to the
+    /// mount is left to be unmounted by force. `connection` is a descriptor of it.
+    pub(crate) fn abort(&self, connection: &OwnedFd) -> io::Result<()> {
+        let minor = self.connection().ok_or(io::ErrorKind::NotFound)?;
+        // POLLERR once it is over (fs/fuse/dev.c, fuse_dev_poll): the number may be another's then.
+        let mut state = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+        poll(&mut state, PollTimeout::ZERO)?;
+        if state[0].any() != Some(false) {
+            return Ok(());
+        }
+        let control = kernel::fusectl()?;
+        let abort =
+            openat(control, format!("{minor}/abort").as_str(), OFlag::O_WRONLY, Mode::empty())?;
+        nix::unistd::write(abort, b"1")?;
+        Ok(())
+    }
+
     /// Where it is now, if it is there and nothing covers it: a directory above it may have got
     /// another name. Before Linux 6.8 a later mount of the same device and path passes for it.
-    fn place(&self) -> Option<PathBuf> {
+    pub(crate) fn place(&self) -> Option<PathBuf> {
         let identity = self.identity?;
         let is_at = |path: &PathBuf| topmost(path).is_ok_and(|top| top == identity);
         let moved = || place_of(identity.unique?).ok();
@@ -203,11 +245,6 @@ impl Mount {
         self.place().is_some()
     }
 
-    /// Whether the same filesystem is mounted on another path too, in this namespace.
-    pub(crate) fn is_mounted_elsewhere(&self) -> bool {
-        self.connection().is_some_and(|connection| table::mounts_of(connection) > 1)
-    }
-
     /// Unmounts as `umount` does: dirty pages are written, EBUSY if files are in use. What others
     /// have mounted on it is theirs: an error then.
     pub(crate) fn unmount(&mut self) -> io::Result<()> {
@@ -229,13 +266,26 @@ impl Mount {
         let done = if matches!(self.way, Way::Fusermount) {
             fusermount::unmount(&place, true)
         } else {
-            // MNT_FORCE aborts the connection (fs/fuse/inode.c, fuse_umount_begin).
-            let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            umount2(&place, flags).map_err(io::Error::from)
+            self.force_at(&place)
         };
         match done {
             Ok(()) => self.over = true,
             Err(error) => tracing::error!(path = %place.display(), %error, "cannot unmount"),
+        }
+    }
+
+    /// Goes by a descriptor, which still is of this mount if another one covers the path by now.
+    fn force_at(&self, place: &Path) -> io::Result<()> {
+        // MNT_FORCE aborts the connection (fs/fuse/inode.c, fuse_umount_begin).
+        let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
+        let root = open_path(place, PATH_ONLY, Mode::empty())?;
+        if identify(root.as_fd()).ok() != self.identity {
+            return Err(io::Error::other("another mount is in the way"));
+        }
+        match umount2(format!("/proc/self/fd/{}", root.as_raw_fd()).as_str(), flags) {
+            // Without /proc.
+            Err(SystemError::ENOENT) => Ok(umount2(place, flags | MntFlags::UMOUNT_NOFOLLOW)?),
+            other => Ok(other?),
         }
     }
 

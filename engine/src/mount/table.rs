@@ -10,17 +10,6 @@ pub(super) fn fuse_at(path: &Path) -> bool {
     fs::read("/proc/self/mountinfo").is_ok_and(|table| is_fuse(&table, path))
 }
 
-/// How many mounts there are of the FUSE filesystem whose device has that minor.
-pub(super) fn mounts_of(minor: u32) -> usize {
-    fs::read("/proc/self/mountinfo").map_or(0, |table| count(&table, minor))
-}
-
-fn count(table: &[u8], minor: u32) -> usize {
-    let device = format!("0:{minor}");
-    let is_of = |line: &&[u8]| line.split(|byte| *byte == b' ').nth(2) == Some(device.as_bytes());
-    table.split(|byte| *byte == b'\n').filter(is_of).count()
-}
-
 fn is_fuse(table: &[u8], path: &Path) -> bool {
     let mut lines = table.split(|byte| *byte == b'\n').rev();
     let kind = lines.find_map(|line| kind_at(line, path));
@@ -74,6 +63,5 @@ mod tests {
         assert!(!is_fuse(TABLE, Path::new("/mnt/c")), "a tmpfs covers it");
         assert!(!is_fuse(TABLE, Path::new("/")));
         assert!(!is_fuse(TABLE, Path::new("/mnt/d")));
-        assert_eq!((count(TABLE, 51), count(TABLE, 5)), (1, 0));
     }
 }

@@ -38,6 +38,9 @@ pub(crate) fn start(daemon: &Daemon, what: &str) -> Client {
     Client::start("clients::client_process", VARIABLE, &order, &errors)
 }
 
+/// Bytes that the order "dirty" writes and does not sync.
+pub(crate) const DIRTY: usize = 1 << 20;
+
 /// A file's whole life in the mount.
 pub(crate) fn use_it(daemon: &Daemon) {
     start(daemon, "use").expect_line("fine", STEP);
@@ -140,6 +143,10 @@ fn hold(root: &Path) {
                 file.sync_all().unwrap();
                 same_bytes(&read_at(&file, 100, 0), b"beforeafter", "content");
                 tell("worked");
+            }
+            "dirty" => {
+                file.write_all_at(&pattern(DIRTY, 1), 4096).unwrap();
+                tell("dirty");
             }
             // No answer to this comes from a cache.
             "try" => tell(&said(file.set_len(3))),

@@ -28,6 +28,7 @@ drills!(
     what_others_mounted_on_it_stays,
     the_next_mount_in_its_place_stays,
     a_mount_that_was_moved_is_found,
+    sigterm_writes_what_is_dirty_wherever_it_is,
     sigterm_ends_a_daemon_that_was_unmounted_lazily,
     sighup_unmounts,
     a_shard_that_fails_ends_the_mount,
@@ -213,6 +214,45 @@ fn a_mount_that_was_moved_is_found(transport: Transport) {
     daemon.wait_for_success();
     assert!(system::mounted_at(&behind.join("mnt")).is_none(), "the mount is left");
     wait_until_gone(daemon.connection());
+}
+
+/// Dirty pages of a file that is open reach the daemon at SIGTERM, whatever became of the mount.
+fn sigterm_writes_what_is_dirty_wherever_it_is(transport: Transport) {
+    // Each gets the mount point, which is "here" in the directory that it runs in.
+    for script in [
+        "true",
+        "umount -l here",
+        "mkdir there && mount --move here there",
+        "mkdir bind && mount --bind here bind && umount -l here",
+        "mount -t tmpfs cover here",
+    ] {
+        let above = open_to_all(tempfile::tempdir());
+        let here = above.path().join("here");
+        std::fs::create_dir(&here).unwrap();
+        let work = open_to_all(tempfile::tempdir());
+        let daemon = Daemon::try_start(&Setup::new(transport).arguments(), work, &here);
+        let mut daemon = daemon.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        let mut client = clients::start(&daemon, "hold");
+        client.expect_line("open", STEP);
+        client.send("dirty");
+        client.expect_line("dirty", STEP);
+        let mut sh = Command::new("sh");
+        let script = format!("cd \"$0\" && {script}");
+        let ran = run_limited(sh.args(["-c", &script]).arg(above.path()));
+        let moved = ran.is_ok_and(|(status, _)| status.success());
+        daemon.signal(Signal::TERM);
+        let status = daemon.wait();
+        let written = daemon.last_stats().bytes("WRITE");
+        let leave = "for d in here there bind; do umount -l \"$0/$d\"; done 2>/dev/null";
+        let mut sh = Command::new("sh");
+        let left = run_limited(sh.args(["-c", leave]).arg(above.path()));
+        let told = format!("{script}: {status}, {written} bytes, {}", daemon.messages());
+        assert!(moved && left.is_ok(), "{told}");
+        assert!(status.success() && written >= clients::DIRTY as u64, "{told}");
+        client.send("close");
+        client.expect_line("closed", STEP);
+        wait_until_gone(daemon.connection());
+    }
 }
 
 fn sigterm_ends_a_daemon_that_was_unmounted_lazily(transport: Transport) {
