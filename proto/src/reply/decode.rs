@@ -232,14 +232,18 @@ impl Asked {
 /// The header's unique is not looked at: the caller has found the request by it.
 ///
 /// # Errors
-/// [`DecodeError`] when the header's length is not that of the message, its error is outside
-/// -511..=0, an error has a body, or the body is not what [`Reply::decode`] takes.
+/// [`DecodeError`] when the header's length is not that of the message, the request has no answer,
+/// not even an error, the error is outside -511..=0 or has a body, or the body is not what
+/// [`Reply::decode`] takes.
 pub fn decode<'a>(
     asked: &Asked,
     header: &OutHeader,
     body: &'a [u8],
 ) -> Result<Answer<'a>, DecodeError> {
     check_len_field(asked, header, body)?;
+    if asked.is_unanswered() {
+        return Err(asked.error("message", Expected::NoReply));
+    }
     if header.error == 0 {
         return Reply::decode(asked, body).map(Ok);
     }

@@ -168,6 +168,11 @@ fn silent_operations_have_no_reply() {
         Operation::NotifyReply(op::NotifyReply { offset, data }),
     ] {
         assert_eq!(error(&op, b""), ("body", Expected::NoReply));
+        for error in [0, -5] {
+            let header = OutHeader { len: 16, error, unique: Unique(2) };
+            let error = decode(&Asked::new(&op), &header, b"").unwrap_err();
+            assert_eq!((error.field, error.expected), ("message", Expected::NoReply));
+        }
         assert!(Asked::new(&op).body_lens().is_empty());
     }
     for &opcode in Opcode::ALL {
