@@ -1,0 +1,108 @@
+//! Replies: any bytes, as the answer to any request, are taken or refused as the kernel would.
+
+use std::sync::LazyLock;
+use std::vec::Vec;
+
+use super::oracle::{ORACLE, number};
+use super::rules::{framed, values_fit};
+use super::{Aligned, again, with_length};
+use crate::abi::OutHeader;
+use crate::frame;
+use crate::reply::{Asked, Known, Lane, Verdict, decode, judge};
+use crate::request::{Operation, split};
+use crate::types::Errno;
+
+/// Values of fields on which the form or the validity of an answer depends.
+const VARIANTS: [&[(&str, u64)]; 4] = [
+    &[],
+    &[("size", 64), ("out_size", 64), ("len", 64), ("mode", 0o100_644)],
+    &[("size", 4096), ("out_size", 4096), ("len", 1 << 40), ("flags", 2)],
+    &[("out_size", 4), ("cmd", 0x8008_6601), ("mode", 0o020_600)],
+];
+
+/// Requests of every opcode, and what they ask.
+static QUESTIONS: LazyLock<Vec<(Asked, Vec<u8>)>> = LazyLock::new(|| {
+    let all = ORACLE.names().flat_map(|name| VARIANTS.map(|values| ORACLE.ask(name, values)));
+    let mut questions: Vec<(Asked, Vec<u8>)> = Vec::new();
+    for message in all {
+        match asked(&message) {
+            Some(asked) if questions.iter().all(|it| it.0 != asked) => {
+                questions.push((asked, message));
+            }
+            _ => {}
+        }
+    }
+    questions
+});
+
+/// What a request asks, if it is one.
+pub(super) fn asked(message: &[u8]) -> Option<Asked> {
+    let message = Aligned::new(message);
+    let (header, argument, payload) = split(message.bytes(), true).ok()?;
+    Operation::decode(&header, argument, payload).ok().map(|op| Asked::new(&op))
+}
+
+/// Body of the target `reply_decode`: a reply, or a request and its reply behind it.
+pub fn reply_decode(data: &[u8]) {
+    let reply = Reply::new(&with_length(data));
+    for (asked, request) in QUESTIONS.iter() {
+        answer(asked, request, &reply);
+    }
+    let cut = data.first_chunk().map_or(usize::MAX, |len| u32::from_ne_bytes(*len) as usize);
+    let Some((request, data)) = data.split_at_checked(cut) else { return };
+    let Some(asked) = asked(request) else { return };
+    answer(&asked, request, &Reply::new(data));
+    answer(&asked, request, &Reply::new(&with_length(data)));
+}
+
+/// A reply in pieces, if it has a header.
+struct Reply(Option<(OutHeader, Aligned)>);
+
+impl Reply {
+    fn new(message: &[u8]) -> Self {
+        let header = frame::out_header(message);
+        Self(header.map(|header| (header, Aligned::new(&message[OutHeader::LEN..]))))
+    }
+}
+
+/// One reply to one request: the codec, `judge` and the rules by the offsets of the header agree.
+fn answer(asked: &Asked, request: &[u8], reply: &Reply) {
+    let Reply(Some((header, body))) = reply else { return };
+    let body = body.bytes();
+    let known = Known::default();
+    let decoded = decode(asked, header, body);
+    let framed = framed(request, header.len, header.error, body);
+    assert_eq!(decoded.is_ok(), framed.is_some(), "{asked:?}: {decoded:?}");
+    let verdict = judge(asked, &known, header, body);
+    if let Verdict::Accepted { answer, .. } = &verdict {
+        match (answer, decoded.unwrap()) {
+            (Err(Errno::ENOTTY), Err(Errno::ENOSYS)) => {}
+            (theirs, ours) => assert_eq!(*theirs, ours),
+        }
+    }
+    let is_taken = matches!(verdict, Verdict::Accepted { .. });
+    match decoded {
+        Err(error) => {
+            assert!(!is_taken, "{error}");
+            assert!(std::format!("{error}").contains(": "), "{error}");
+        }
+        Ok(Err(errno)) => {
+            assert_eq!(errno.raw(), -header.error);
+            let name = ORACLE.answered(number(request, 4, 4)).map(|it| it.0);
+            let ends = name.is_some_and(|it| matches!(it, "FUSE_INIT" | "CUSE_INIT"));
+            assert_eq!(is_taken, !ends, "{asked:?}");
+        }
+        Ok(Ok(reply)) => {
+            if let Some(form) = framed.unwrap() {
+                again::reply(form, &reply, body);
+            }
+            if let Some(fits) = values_fit(request, body) {
+                assert_eq!(is_taken, fits, "{asked:?}: {reply:?}: {verdict:?}");
+            }
+            assert!(std::format!("{reply}").len() < 2000 + 8 * body.len());
+            let ring = Known { lane: Lane::Ring, ..known };
+            let on_ring = judge(asked, &ring, header, body);
+            assert_eq!(matches!(on_ring, Verdict::Accepted { .. }), is_taken);
+        }
+    }
+}

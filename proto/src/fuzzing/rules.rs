@@ -1,0 +1,206 @@
+//! What the kernel takes of a server, by the offsets of the C header and without the codec.
+//!
+//! Written from fs/fuse of Linux 6.18: lengths from dev.c, values from dir.c, file.c, readdir.c
+//! and xattr.c. Where [`values_fit`] says nothing, the rule is not one of bytes alone.
+
+use super::again::field;
+use super::oracle::{ORACLE, Pieces, number};
+
+/// Bytes that a target of a symbolic link may have, and ranges of an ioctl at least.
+const PAGE: usize = 4096;
+
+/// Whether header and length of a reply are right; then the form of its body, if it has one.
+#[expect(clippy::option_option, reason = "no body is a form as well")]
+pub(super) fn framed(
+    request: &[u8],
+    len: u32,
+    error: i32,
+    body: &[u8],
+) -> Option<Option<&'static str>> {
+    let opcode = number(request, 4, 4);
+    if len as usize != 16 + body.len() || !(-511..=0).contains(&error) {
+        return None;
+    }
+    let row = ORACLE.answered(opcode);
+    let name = row.as_ref().map_or("", |it| it.0);
+    if matches!(name, "FUSE_FORGET" | "FUSE_BATCH_FORGET" | "FUSE_NOTIFY_REPLY") {
+        return None;
+    }
+    if error != 0 {
+        return body.is_empty().then_some(None);
+    }
+    let Some((_, mut forms)) = row else { return Some(None) };
+    let form = forms.find(|form| fits(name, request, form, body))?;
+    Some(Some(form))
+}
+
+/// Whether a body can have this form.
+fn fits(name: &str, request: &[u8], form: &str, body: &[u8]) -> bool {
+    let request = ORACLE.read(request, true).unwrap();
+    let fixed = form.split('+').filter_map(|part| ORACLE.layout(part));
+    let fixed: usize = fixed.map(|(size, _)| size).sum();
+    let asked = |what| request.value(what) as usize;
+    // The kernel's memory was zero before it was written to.
+    let whole = [body, &[0; 8]].concat();
+    let is_new = |name| field(name, "major", &whole) == 7 && field(name, "minor", &whole) >= 31;
+    let room = match name {
+        "FUSE_READLINK" => PAGE - 1,
+        "FUSE_READ" | "FUSE_READDIR" | "FUSE_READDIRPLUS" => asked("size"),
+        "FUSE_GETXATTR" | "FUSE_LISTXATTR" => {
+            if (asked("size") == 0) != (fixed > 0) {
+                return false;
+            }
+            asked("size")
+        }
+        "FUSE_IOCTL" => return ioctl_fits(&request, body),
+        "FUSE_INIT" => return body.len() <= fixed && is_new("fuse_init_out"),
+        "CUSE_INIT" => {
+            let most = fixed + ORACLE.constant("CUSE_INIT_INFO_MAX") as usize;
+            return (fixed..=most).contains(&body.len()) && is_new("cuse_init_out");
+        }
+        _ => 0,
+    };
+    let room = if fixed > 0 { 0 } else { room };
+    (fixed..=fixed + room).contains(&body.len())
+}
+
+fn ioctl_fits(request: &Pieces<'_>, body: &[u8]) -> bool {
+    let (out_size, flags) = (request.value("out_size") as usize, request.value("flags"));
+    let private = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820];
+    let exact = flags & 2 == 0 && private.contains(&request.value("cmd"));
+    let Some(data) = body.len().checked_sub(16) else { return false };
+    let right = if exact { data == out_size } else { data <= out_size.max(PAGE) };
+    let word = |label| field("fuse_ioctl_out", label, body);
+    let ranges = word("in_iovs") + word("out_iovs");
+    right && (word("flags") & 4 == 0 || 16 * ranges == data as u64)
+}
+
+/// Whether the values in the body of a success are valid, for the forms that this file knows.
+pub(super) fn values_fit(request: &[u8], body: &[u8]) -> Option<bool> {
+    let (name, _) = ORACLE.answered(number(request, 4, 4))?;
+    let asked = ORACLE.read(request, true).unwrap();
+    let entry = |label| field("fuse_entry_out", label, body);
+    let (regular, directory, link) = (8, 4, 10);
+    let made = |kind: Option<u64>| {
+        let mode = entry("attr.mode");
+        entry("nodeid") > 1
+            && attr(mode, entry("attr.size"))
+            && kind.is_none_or(|it| it == mode >> 12 & 15)
+    };
+    let opened = |at: usize| {
+        let word = |label| field("fuse_open_out", label, &body[at..]);
+        let (flags, backing) = (word("open_flags"), word("backing_id") as u32);
+        let through = ORACLE.constant("FOPEN_PASSTHROUGH");
+        let others = flags & !(1 | 1 << 5 | 1 << 6 | through);
+        flags & through == 0 || others == 0 && backing.cast_signed() > 0
+    };
+    Some(match name {
+        "FUSE_LOOKUP" => {
+            let dots = matches!(asked.strings[0], b"." | b"..");
+            let (nodeid, mode) = (entry("nodeid"), entry("attr.mode"));
+            nodeid == 0 || attr(mode, entry("attr.size")) && (nodeid != 1 || dots)
+        }
+        "FUSE_MKNOD" => made(Some(asked.value("mode") >> 12 & 15)),
+        "FUSE_MKDIR" => made(Some(directory)),
+        "FUSE_SYMLINK" => made(Some(link)),
+        "FUSE_LINK" => made(None),
+        "FUSE_CREATE" | "FUSE_TMPFILE" => made(Some(regular)) && opened(128),
+        "FUSE_OPEN" => opened(0),
+        "FUSE_GETATTR" | "FUSE_SETATTR" => {
+            let word = |label| field("fuse_attr_out", label, body);
+            attr(word("attr.mode"), word("attr.size"))
+        }
+        "FUSE_STATX" => {
+            let word = |label| field("fuse_statx_out", label, body);
+            let (mask, any) = (word("stat.mask"), 0o100_000);
+            let mode = if mask & 1 != 0 { word("stat.mode") } else { any };
+            attr(mode, if mask & 0x200 != 0 { word("stat.size") } else { 0 })
+        }
+        "FUSE_WRITE" => {
+            let delayed = asked.value("write_flags") & 1 != 0;
+            delayed || field("fuse_write_out", "size", body) <= asked.value("size")
+        }
+        "FUSE_COPY_FILE_RANGE" => field("fuse_write_out", "size", body) <= asked.value("len"),
+        "FUSE_COPY_FILE_RANGE_64" => number(body, 0, 8) <= asked.value("len"),
+        "FUSE_LSEEK" => number(body, 0, 8) <= i64::MAX.cast_unsigned(),
+        "FUSE_GETLK" => {
+            let word = |label| field("fuse_lk_out", label, body);
+            let (start, end) = (word("lk.start"), word("lk.end"));
+            match word("lk.type") {
+                0 | 1 => start <= end && end <= i64::MAX.cast_unsigned(),
+                kind => kind == 2,
+            }
+        }
+        "FUSE_READDIR" => walk(body, 0).1.is_none(),
+        "FUSE_READDIRPLUS" => walk(body, 128).1.is_none(),
+        "FUSE_LISTXATTR" if asked.value("size") != 0 => xattr_list(body),
+        "FUSE_IOCTL" | "FUSE_INIT" | "CUSE_INIT" => return None,
+        _ => true,
+    })
+}
+
+/// `fuse_invalid_attr`.
+fn attr(mode: u64, size: u64) -> bool {
+    matches!(mode >> 12 & 15, 1 | 2 | 4 | 6 | 8 | 10 | 12) && size >> 63 == 0
+}
+
+/// `fuse_verify_xattr_list`: strings of one byte or more, each with its NUL.
+fn xattr_list(mut list: &[u8]) -> bool {
+    while !list.is_empty() {
+        match list.iter().position(|&byte| byte == 0) {
+            None | Some(0) => return false,
+            Some(len) => list = &list[len + 1..],
+        }
+    }
+    true
+}
+
+/// `parse_dirfile` and `parse_dirplusfile`: where the records end, and where a wrong one begins.
+pub(super) fn walk(stream: &[u8], before: usize) -> (usize, Option<usize>) {
+    let mut at = 0;
+    while stream.len() - at >= before + 24 {
+        let record = &stream[at..];
+        let namelen = number(record, before + 16, 4) as usize;
+        let len = (before + 24 + namelen).next_multiple_of(8);
+        if !(1..=4095).contains(&namelen) {
+            return (at, Some(at));
+        }
+        if len > record.len() {
+            break;
+        }
+        if record[before + 24..][..namelen].contains(&b'/') {
+            return (at, Some(at));
+        }
+        at += len;
+    }
+    (at, None)
+}
+
+/// `fuse_notify`: whether the kernel takes a notification, but for what it has cached.
+///
+/// A name with a slash is taken and can never be found; it is refused here.
+pub(super) fn notified(message: &[u8]) -> bool {
+    let Some(body) = message.get(16..) else { return false };
+    if number(message, 0, 4) != message.len() as u64 || number(message, 8, 8) != 0 {
+        return false;
+    }
+    let code = number(message, 4, 4);
+    let name = super::again::notification(code);
+    let size = name.as_deref().and_then(|it| ORACLE.layout(it)).map_or(0, |it| it.0);
+    let Some((_, behind)) = body.split_at_checked(size) else { return false };
+    let word = |label| field(name.as_deref().unwrap(), label, body) as usize;
+    match code {
+        1 | 2 | 5 | 7 | 8 => behind.is_empty(),
+        3 | 6 => {
+            let Some((0, name)) = behind.split_last().map(|(last, name)| (*last, name)) else {
+                return false;
+            };
+            name.len() == word("namelen")
+                && (1..=4095).contains(&name.len())
+                && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
+        }
+        4 => behind.len() == word("size"),
+        9 => behind.len() == 8 * word("count"),
+        _ => false,
+    }
+}
