@@ -23,6 +23,8 @@ pub(crate) struct Marks {
     pub(crate) detached: Cell<bool>,
     /// Whoever waits in [`Context::interrupted`].
     waiting: RefCell<Option<Waker>>,
+    #[cfg(debug_assertions)]
+    pub(crate) review: crate::review::Review,
 }
 
 impl Marks {
@@ -31,6 +33,8 @@ impl Marks {
         self.interrupted.set(false);
         self.detached.set(false);
         self.waiting.replace(None);
+        #[cfg(debug_assertions)]
+        self.review.reset();
     }
 
     /// The caller got a signal.

@@ -32,6 +32,8 @@ mod mailbox;
 mod mount;
 mod plan;
 mod reply;
+#[cfg(debug_assertions)]
+mod review;
 mod service;
 mod session;
 mod shard;
