@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 use std::vec::Vec;
 
-use super::oracle::{ORACLE, number};
-use super::rules::{framed, values_fit};
+use super::oracle::ORACLE;
+use super::rules::{Question, values_fit};
 use super::{Aligned, again, with_length};
 use crate::abi::OutHeader;
 use crate::frame;
@@ -20,14 +20,14 @@ const VARIANTS: [&[(&str, u64)]; 4] = [
     &[("out_size", 4), ("cmd", 0x8008_6601), ("mode", 0o020_600)],
 ];
 
-/// Requests of every opcode, and what they ask.
-static QUESTIONS: LazyLock<Vec<(Asked, Vec<u8>)>> = LazyLock::new(|| {
+/// Requests of every opcode, and what they ask. They stay for as long as the process.
+static QUESTIONS: LazyLock<Vec<(Asked, Question<'static>)>> = LazyLock::new(|| {
     let all = ORACLE.names().flat_map(|name| VARIANTS.map(|values| ORACLE.ask(name, values)));
-    let mut questions: Vec<(Asked, Vec<u8>)> = Vec::new();
+    let mut questions: Vec<(Asked, Question<'_>)> = Vec::new();
     for message in all {
         match asked(&message) {
             Some(asked) if questions.iter().all(|it| it.0 != asked) => {
-                questions.push((asked, message));
+                questions.push((asked, Question::new(message.leak())));
             }
             _ => {}
         }
@@ -45,14 +45,15 @@ pub(super) fn asked(message: &[u8]) -> Option<Asked> {
 /// Body of the target `reply_decode`: a reply, or a request and its reply behind it.
 pub fn reply_decode(data: &[u8]) {
     let reply = Reply::new(&with_length(data));
-    for (asked, request) in QUESTIONS.iter() {
-        answer(asked, request, &reply);
+    for (asked, question) in QUESTIONS.iter() {
+        answer(asked, question, &reply);
     }
     let cut = data.first_chunk().map_or(usize::MAX, |len| u32::from_ne_bytes(*len) as usize);
     let Some((request, data)) = data.split_at_checked(cut) else { return };
     let Some(asked) = asked(request) else { return };
-    answer(&asked, request, &Reply::new(data));
-    answer(&asked, request, &Reply::new(&with_length(data)));
+    let question = Question::new(request);
+    answer(&asked, &question, &Reply::new(data));
+    answer(&asked, &question, &Reply::new(&with_length(data)));
 }
 
 /// A reply in pieces, if it has a header.
@@ -66,13 +67,13 @@ impl Reply {
 }
 
 /// One reply to one request: the codec, `judge` and the rules by the offsets of the header agree.
-fn answer(asked: &Asked, request: &[u8], reply: &Reply) {
+fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) {
     let Reply(Some((header, body))) = reply else { return };
     let body = body.bytes();
     let known = Known::default();
     let decoded = decode(asked, header, body);
-    let framed = framed(request, header.len, header.error, body);
-    assert_eq!(decoded.is_ok(), framed.is_some(), "{asked:?}: {decoded:?}");
+    let framed = question.framed(header.len, header.error, body);
+    assert_eq!(decoded.is_ok(), framed.is_ok(), "{asked:?}: {decoded:?}");
     let verdict = judge(asked, &known, header, body);
     if let Verdict::Accepted { answer, .. } = &verdict {
         match (answer, decoded.unwrap()) {
@@ -88,15 +89,13 @@ fn answer(asked: &Asked, request: &[u8], reply: &Reply) {
         }
         Ok(Err(errno)) => {
             assert_eq!(errno.raw(), -header.error);
-            let name = ORACLE.answered(number(request, 4, 4)).map(|it| it.0);
-            let ends = name.is_some_and(|it| matches!(it, "FUSE_INIT" | "CUSE_INIT"));
-            assert_eq!(is_taken, !ends, "{asked:?}");
+            assert_eq!(is_taken, !question.is_start(), "{asked:?}");
         }
         Ok(Ok(reply)) => {
             if let Some(form) = framed.unwrap() {
                 again::reply(form, &reply, body);
             }
-            if let Some(fits) = values_fit(request, body) {
+            if let Some(fits) = values_fit(question, body) {
                 assert_eq!(is_taken, fits, "{asked:?}: {reply:?}: {verdict:?}");
             }
             assert!(std::format!("{reply}").len() < 2000 + 8 * body.len());

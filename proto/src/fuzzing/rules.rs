@@ -3,65 +3,88 @@
 //! Written from fs/fuse of Linux 6.18: lengths from dev.c, values from dir.c, file.c, readdir.c
 //! and xattr.c. Where [`values_fit`] says nothing, the rule is not one of bytes alone.
 
+use std::vec::Vec;
+
 use super::again::field;
 use super::oracle::{ORACLE, Pieces, number};
 
 /// Bytes that a target of a symbolic link may have, and ranges of an ioctl at least.
 const PAGE: usize = 4096;
 
-/// Whether header and length of a reply are right; then the form of its body, if it has one.
-#[expect(clippy::option_option, reason = "no body is a form as well")]
-pub(super) fn framed(
-    request: &[u8],
-    len: u32,
-    error: i32,
-    body: &[u8],
-) -> Option<Option<&'static str>> {
-    let opcode = number(request, 4, 4);
-    if len as usize != 16 + body.len() || !(-511..=0).contains(&error) {
-        return None;
-    }
-    let row = ORACLE.answered(opcode);
-    let name = row.as_ref().map_or("", |it| it.0);
-    if matches!(name, "FUSE_FORGET" | "FUSE_BATCH_FORGET" | "FUSE_NOTIFY_REPLY") {
-        return None;
-    }
-    if error != 0 {
-        return body.is_empty().then_some(None);
-    }
-    let Some((_, mut forms)) = row else { return Some(None) };
-    let form = forms.find(|form| fits(name, request, form, body))?;
-    Some(Some(form))
+/// A request, and what the description of the header says of its answers.
+pub(super) struct Question<'a> {
+    name: &'static str,
+    pieces: Pieces<'a>,
+    /// Forms of the body of a success, and the bytes of their structs.
+    forms: Vec<(&'static str, usize)>,
 }
 
-/// Whether a body can have this form.
-fn fits(name: &str, request: &[u8], form: &str, body: &[u8]) -> bool {
-    let request = ORACLE.read(request, true).unwrap();
-    let fixed = form.split('+').filter_map(|part| ORACLE.layout(part));
-    let fixed: usize = fixed.map(|(size, _)| size).sum();
-    let asked = |what| request.value(what) as usize;
-    // The kernel's memory was zero before it was written to.
-    let whole = [body, &[0; 8]].concat();
-    let is_new = |name| field(name, "major", &whole) == 7 && field(name, "minor", &whole) >= 31;
-    let room = match name {
-        "FUSE_READLINK" => PAGE - 1,
-        "FUSE_READ" | "FUSE_READDIR" | "FUSE_READDIRPLUS" => asked("size"),
-        "FUSE_GETXATTR" | "FUSE_LISTXATTR" => {
-            if (asked("size") == 0) != (fixed > 0) {
+impl<'a> Question<'a> {
+    /// The question that a well-formed request asks.
+    pub(super) fn new(request: &'a [u8]) -> Self {
+        let pieces = ORACLE.read(request, true).unwrap();
+        let Some((name, forms)) = ORACLE.answered(number(request, 4, 4)) else {
+            return Self { name: "", pieces, forms: std::vec![("any", 0)] };
+        };
+        let size = |form: &str| form.split('+').filter_map(|it| Some(ORACLE.layout(it)?.0)).sum();
+        Self { name, pieces, forms: forms.map(|form| (form, size(form))).collect() }
+    }
+
+    /// Whether an answer ends the connection if it is an error.
+    pub(super) fn is_start(&self) -> bool {
+        matches!(self.name, "FUSE_INIT" | "CUSE_INIT")
+    }
+
+    /// Whether header and length of an answer are right; then the form of its body, if any.
+    pub(super) fn framed(
+        &self,
+        len: u32,
+        error: i32,
+        body: &[u8],
+    ) -> Result<Option<&'static str>, ()> {
+        let silent = ["FUSE_FORGET", "FUSE_BATCH_FORGET", "FUSE_NOTIFY_REPLY"];
+        let is_whole = len as usize == 16 + body.len();
+        if !is_whole || !(-511..=0).contains(&error) || silent.contains(&self.name) {
+            return Err(());
+        }
+        if error != 0 {
+            return if body.is_empty() { Ok(None) } else { Err(()) };
+        }
+        let form = self.forms.iter().find(|(_, fixed)| self.fits(*fixed, body)).ok_or(())?;
+        Ok(Some(form.0))
+    }
+
+    fn asked(&self, what: &str) -> usize {
+        self.pieces.value(what) as usize
+    }
+
+    /// Whether a body can have a form with that many bytes of structs.
+    fn fits(&self, fixed: usize, body: &[u8]) -> bool {
+        let room = match self.name {
+            "" => usize::MAX,
+            "FUSE_READLINK" => PAGE - 1,
+            "FUSE_READ" | "FUSE_READDIR" | "FUSE_READDIRPLUS" => self.asked("size"),
+            "FUSE_GETXATTR" | "FUSE_LISTXATTR" if (self.asked("size") == 0) != (fixed > 0) => {
                 return false;
             }
-            asked("size")
-        }
-        "FUSE_IOCTL" => return ioctl_fits(&request, body),
-        "FUSE_INIT" => return body.len() <= fixed && is_new("fuse_init_out"),
-        "CUSE_INIT" => {
-            let most = fixed + ORACLE.constant("CUSE_INIT_INFO_MAX") as usize;
-            return (fixed..=most).contains(&body.len()) && is_new("cuse_init_out");
-        }
-        _ => 0,
-    };
-    let room = if fixed > 0 { 0 } else { room };
-    (fixed..=fixed + room).contains(&body.len())
+            "FUSE_GETXATTR" | "FUSE_LISTXATTR" => self.asked("size"),
+            "FUSE_IOCTL" => return ioctl_fits(&self.pieces, body),
+            "FUSE_INIT" => return body.len() <= fixed && is_new("fuse_init_out", body),
+            "CUSE_INIT" => {
+                let most = fixed + ORACLE.constant("CUSE_INIT_INFO_MAX") as usize;
+                return (fixed..=most).contains(&body.len()) && is_new("cuse_init_out", body);
+            }
+            _ => 0,
+        };
+        let room = if fixed > 0 { 0 } else { room };
+        (fixed..=fixed.saturating_add(room)).contains(&body.len())
+    }
+}
+
+/// Version 7.31 or later; the kernel's memory was zero before a short answer was written there.
+fn is_new(name: &str, body: &[u8]) -> bool {
+    let whole = [body, &[0; 8]].concat();
+    field(name, "major", &whole) == 7 && field(name, "minor", &whole) >= 31
 }
 
 fn ioctl_fits(request: &Pieces<'_>, body: &[u8]) -> bool {
@@ -76,9 +99,8 @@ fn ioctl_fits(request: &Pieces<'_>, body: &[u8]) -> bool {
 }
 
 /// Whether the values in the body of a success are valid, for the forms that this file knows.
-pub(super) fn values_fit(request: &[u8], body: &[u8]) -> Option<bool> {
-    let (name, _) = ORACLE.answered(number(request, 4, 4))?;
-    let asked = ORACLE.read(request, true).unwrap();
+pub(super) fn values_fit(question: &Question<'_>, body: &[u8]) -> Option<bool> {
+    let asked = &question.pieces;
     let entry = |label| field("fuse_entry_out", label, body);
     let (regular, directory, link) = (8, 4, 10);
     let made = |kind: Option<u64>| {
@@ -94,7 +116,7 @@ pub(super) fn values_fit(request: &[u8], body: &[u8]) -> Option<bool> {
         let others = flags & !(1 | 1 << 5 | 1 << 6 | through);
         flags & through == 0 || others == 0 && backing.cast_signed() > 0
     };
-    Some(match name {
+    Some(match question.name {
         "FUSE_LOOKUP" => {
             let dots = matches!(asked.strings[0], b"." | b"..");
             let (nodeid, mode) = (entry("nodeid"), entry("attr.mode"));
