@@ -52,11 +52,12 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-/// Decodes a request and encodes it again, in one piece and for the ring.
-pub(super) fn request(message: &[u8], ext: bool) {
+/// Decodes a request and encodes it again, in one piece and for the ring; gives its opcode, or
+/// `None` for what is no request.
+pub(super) fn request(message: &[u8], ext: bool) -> Option<u32> {
     let aligned = Aligned::new(message);
-    let Ok((header, argument, payload)) = split(aligned.bytes(), ext) else { return };
-    let Ok(op) = Operation::decode(&header, argument, payload) else { return };
+    let (header, argument, payload) = split(aligned.bytes(), ext).ok()?;
+    let op = Operation::decode(&header, argument, payload).ok()?;
     let forms = Forms { setxattr_ext: ext, init_ext: argument.len() > 16 };
     let envelope = Envelope::from(&header);
     let needed = op.encoded_len(forms).unwrap();
@@ -89,6 +90,7 @@ pub(super) fn request(message: &[u8], ext: bool) {
     let out = Aligned::new(&out);
     let (header, argument, payload) = split(out.bytes(), ext).unwrap();
     assert_eq!(Operation::decode(&header, argument, payload), Ok(op));
+    Some(header.opcode)
 }
 
 /// In ring form the pieces are those of the whole, and decode to the same.

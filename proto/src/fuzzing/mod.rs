@@ -95,4 +95,6 @@ fn with_length(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::rules::{Question, values_fit};
 use super::{Aligned, again, with_length};
 use crate::abi::OutHeader;
 use crate::frame;
+use crate::opcode::Opcode;
 use crate::reply::{Asked, Known, Lane, Verdict, decode, judge};
 use crate::request::{Operation, split};
 use crate::types::Errno;
@@ -44,16 +45,25 @@ pub(super) fn asked(message: &[u8]) -> Option<Asked> {
 
 /// Body of the target `reply_decode`: a reply, or a request and its reply behind it.
 pub fn reply_decode(data: &[u8]) {
+    answered_each(data);
+}
+
+/// The opcodes to which `data` is a success that was decoded and encoded again.
+pub(super) fn answered_each(data: &[u8]) -> Vec<u32> {
     let reply = Reply::new(&with_length(data));
-    for (asked, question) in QUESTIONS.iter() {
-        answer(asked, question, &reply);
-    }
+    let whole = |(asked, question): &(Asked, Question<'_>)| answer(asked, question, &reply);
+    let mut opcodes: Vec<u32> = QUESTIONS.iter().filter_map(whole).collect();
     let cut = data.first_chunk().map_or(usize::MAX, |len| u32::from_ne_bytes(*len) as usize);
-    let Some((request, data)) = data.split_at_checked(cut) else { return };
-    let Some(asked) = asked(request) else { return };
-    let question = Question::new(request);
-    answer(&asked, &question, &Reply::new(data));
-    answer(&asked, &question, &Reply::new(&with_length(data)));
+    if let Some((request, reply)) = data.split_at_checked(cut) {
+        opcodes.extend(answered(request, reply));
+        opcodes.extend(answered(request, &with_length(reply)));
+    }
+    opcodes
+}
+
+/// The same for one request and its reply.
+pub(super) fn answered(request: &[u8], reply: &[u8]) -> Option<u32> {
+    answer(&asked(request)?, &Question::new(request), &Reply::new(reply))
 }
 
 /// A reply in pieces, if it has a header.
@@ -67,8 +77,9 @@ impl Reply {
 }
 
 /// One reply to one request: the codec, `judge` and the rules by the offsets of the header agree.
-fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) {
-    let Reply(Some((header, body))) = reply else { return };
+/// Gives the opcode if there was a body.
+fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) -> Option<u32> {
+    let Reply(Some((header, body))) = reply else { return None };
     let body = body.bytes();
     let known = Known::default();
     let decoded = decode(asked, header, body);
@@ -86,10 +97,12 @@ fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) {
         Err(error) => {
             assert!(!is_taken, "{error}");
             assert!(std::format!("{error}").contains(": "), "{error}");
+            None
         }
         Ok(Err(errno)) => {
             assert_eq!(errno.raw(), -header.error);
             assert_eq!(is_taken, !question.is_start(), "{asked:?}");
+            None
         }
         Ok(Ok(reply)) => {
             if let Some(form) = framed.unwrap() {
@@ -102,6 +115,7 @@ fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) {
             let ring = Known { lane: Lane::Ring, ..known };
             let on_ring = judge(asked, &ring, header, body);
             assert_eq!(matches!(on_ring, Verdict::Accepted { .. }), is_taken);
+            asked.opcode().map(Opcode::raw)
         }
     }
 }

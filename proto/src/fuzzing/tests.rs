@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 }
 
 /// All files below `dir`; none if there is no such directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries {
