@@ -332,18 +332,18 @@ impl<'a> Pieces<'a> {
     fn extend(&mut self, all: &'a [u8]) -> Option<()> {
         let mut at = 0;
         while at < all.len() {
-            let (size, kind) = (number(all, at, 4) as usize, number(all, at + 4, 4));
-            let next = at + size.next_multiple_of(8);
-            if size < 8 || next > all.len() {
+            let (size, kind) = (number(all, at, 4), number(all, at + 4, 4));
+            let next = at as u64 + size.next_multiple_of(8);
+            if size < 8 || next > all.len() as u64 {
                 return None;
             }
-            let end = at + size;
+            let (next, end) = (next as usize, at + size as usize);
             match kind {
                 32 => {
-                    let nr = number(all.get(..end)?.get(..at + 12)?, at + 8, 4) as usize;
+                    let nr = number(all.get(..end)?.get(..at + 12)?, at + 8, 4);
                     (12 + 4 * nr <= size).then_some(())?;
                     let gid = |place| number(all, at + 12 + 4 * place, 4) as u32;
-                    self.groups.extend((0..nr).map(gid));
+                    self.groups.extend((0..nr as usize).map(gid));
                 }
                 0..=31 => {
                     let mut here = at + 8;
@@ -361,13 +361,13 @@ impl<'a> Pieces<'a> {
     /// Reads the security context at `here`; gives the position behind it.
     fn context(&mut self, all: &'a [u8], here: usize, end: usize) -> Option<usize> {
         (here + 8 <= end).then_some(())?;
-        let label_len = number(all, here, 4) as usize;
+        let label_len = number(all, here, 4);
         let name_len = all[here + 8..end].iter().position(|&byte| byte == 0)?;
         let label = here + 8 + name_len + 1;
-        let next = here + (8 + name_len + 1 + label_len).next_multiple_of(8);
-        (next <= end).then_some(())?;
-        self.contexts.push((&all[here + 8..][..name_len], &all[label..][..label_len]));
-        Some(next)
+        let next = here as u64 + (9 + name_len as u64 + label_len).next_multiple_of(8);
+        (next <= end as u64).then_some(())?;
+        self.contexts.push((&all[here + 8..][..name_len], &all[label..][..label_len as usize]));
+        Some(next as usize)
     }
 }
 

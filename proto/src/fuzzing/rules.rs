@@ -183,10 +183,10 @@ pub(super) fn walk(stream: &[u8], before: usize) -> (usize, Option<usize>) {
     while stream.len() - at >= before + 24 {
         let record = &stream[at..];
         let namelen = number(record, before + 16, 4) as usize;
-        let len = (before + 24 + namelen).next_multiple_of(8);
         if !(1..=4095).contains(&namelen) {
             return (at, Some(at));
         }
+        let len = (before + 24 + namelen).next_multiple_of(8);
         if len > record.len() {
             break;
         }
@@ -210,19 +210,19 @@ pub(super) fn notified(message: &[u8]) -> bool {
     let name = super::again::notification(code);
     let size = name.as_deref().and_then(|it| ORACLE.layout(it)).map_or(0, |it| it.0);
     let Some((_, behind)) = body.split_at_checked(size) else { return false };
-    let word = |label| field(name.as_deref().unwrap(), label, body) as usize;
+    let word = |label| field(name.as_deref().unwrap(), label, body);
     match code {
         1 | 2 | 5 | 7 | 8 => behind.is_empty(),
         3 | 6 => {
             let Some((0, name)) = behind.split_last().map(|(last, name)| (*last, name)) else {
                 return false;
             };
-            name.len() == word("namelen")
+            name.len() as u64 == word("namelen")
                 && (1..=4095).contains(&name.len())
                 && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
         }
-        4 => behind.len() == word("size"),
-        9 => behind.len() == 8 * word("count"),
+        4 => behind.len() as u64 == word("size"),
+        9 => behind.len() as u64 == 8 * word("count"),
         _ => false,
     }
 }
