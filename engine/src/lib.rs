@@ -52,7 +52,7 @@ pub use dispatch::Serve;
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use fusewire_proto as proto;
-pub use fusewire_proto::Reply;
+pub use fusewire_proto::{FileType, Reply};
 pub use mailbox::Answer;
 pub use plan::TransportKind;
 pub use reply::{DirBuf, DirPlusBuf, Out, Outcome, Output, ReadBuf, XattrBuf};

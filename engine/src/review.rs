@@ -69,9 +69,9 @@ fn wrong_len(asked: &Asked, len: usize) -> Option<DecodeError> {
 mod tests {
     use std::sync::Arc;
 
-    use fusewire_proto::flags::{FOpenFlags, OpenInFlags, ReadFlags};
+    use fusewire_proto::flags::{FOpenFlags, OpenFlags, OpenInFlags, ReadFlags};
     use fusewire_proto::reply::{Attr, Entry, Opened};
-    use fusewire_proto::{Fh, Limits, Name, Offer, Reply, Wishes, negotiate, op};
+    use fusewire_proto::{Fh, Limits, Mode, Name, Offer, Reply, Wishes, negotiate, op};
 
     use super::*;
     use crate::sys::arena::{Arena, Part, Shared};
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_the_kernel_takes_passes() {
         let lookup = Operation::Lookup(op::Lookup { name: Name::new(b"x").unwrap() });
-        let attr = Attr { mode: 0o100_644, ..Attr::default() };
+        let attr = Attr { mode: Mode(0o100_644), ..Attr::default() };
         let entry = Entry { nodeid: 2.into(), attr, ..Entry::default() };
         assert_eq!(said(&lookup, Ok(Reply::Entry(entry)), 0), None);
         assert_eq!(said(&lookup, Ok(Reply::Entry(Entry::default())), 0), None);
@@ -118,7 +118,10 @@ mod tests {
         let text = said(&lookup, Ok(Reply::Empty), 0).unwrap();
         assert_eq!(text, "LOOKUP: body: expected exactly 128 bytes, found 0");
         // PASSTHROUGH was not agreed.
-        let open = Operation::Open(op::Open { flags: 0, open_flags: OpenInFlags::empty() });
+        let open = Operation::Open(op::Open {
+            flags: OpenFlags::empty(),
+            open_flags: OpenInFlags::empty(),
+        });
         let opened = Opened { flags: FOpenFlags::PASSTHROUGH, backing_id: 1, ..Opened::default() };
         let text = said(&open, Ok(Reply::Opened(opened)), 0).unwrap();
         assert_eq!(text, "OPEN: open_flags: expected no flags beyond 0x0, found 0x80");
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn shared_bytes_count() {
         let (fh, read_flags, lock_owner) = (Fh(1), ReadFlags::empty(), None);
-        let read = op::Read { fh, offset: 0, size: 9, read_flags, lock_owner, flags: 0 };
+        let read =
+            op::Read { fh, offset: 0, size: 9, read_flags, lock_owner, flags: OpenFlags::empty() };
         let read = Operation::Read(read);
         assert_eq!(said(&read, Ok(Reply::Bytes(b"five.")), 4), None);
         let text = said(&read, Ok(Reply::Bytes(b"five.")), 5).unwrap();

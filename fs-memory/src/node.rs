@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fusewire::proto::{Attr, Errno, LookupCount, NodeId, Result, Timestamp};
+use fusewire::proto::{Attr, Errno, FileType, LookupCount, Mode, NodeId, Result, Timestamp};
 use parking_lot::RwLock;
 
 use crate::acl::{self, Acl};
@@ -112,6 +112,10 @@ impl Node {
         })
     }
 
+    pub(crate) fn file_type(&self) -> FileType {
+        Mode(self.kind).file_type()
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == S_IFDIR
     }
@@ -148,7 +152,7 @@ impl Node {
             atime: state.atime,
             mtime: state.mtime,
             ctime: state.ctime,
-            mode: self.kind | state.mode,
+            mode: Mode(self.kind | state.mode),
             nlink: state.nlink,
             uid: state.uid,
             gid: state.gid,

@@ -11,6 +11,7 @@ use super::rules::walk;
 use crate::dirent::{
     DirentPlusReader, DirentPlusRecord, DirentPlusWriter, DirentReader, DirentRecord, DirentWriter,
 };
+use crate::mode::FileType;
 use crate::reply::Entry;
 
 /// A record to be written.
@@ -111,7 +112,7 @@ fn write_again(records: &[DirentPlusRecord<'_>], room: usize, plus: bool) -> Vec
 
 fn write<'a>(records: &'a [Record<'a>], buffer: &mut [u8]) -> (Vec<&'a Record<'a>>, usize) {
     let mut writer = DirentWriter::new(buffer);
-    let mut add = |it: &&Record<'_>| writer.add(it.ino, it.offset, it.kind, it.name);
+    let mut add = |it: &&Record<'_>| writer.add(it.ino, it.offset, FileType(it.kind), it.name);
     let written: Vec<_> = records.iter().take_while(&mut add).collect();
     assert_eq!(writer.is_empty(), written.is_empty());
     (written, writer.len())
@@ -119,8 +120,9 @@ fn write<'a>(records: &'a [Record<'a>], buffer: &mut [u8]) -> (Vec<&'a Record<'a
 
 fn write_plus<'a>(records: &'a [Record<'a>], buffer: &mut [u8]) -> (Vec<&'a Record<'a>>, usize) {
     let mut writer = DirentPlusWriter::new(buffer);
-    let mut add =
-        |it: &&Record<'_>| writer.add(it.entry().as_ref(), it.ino, it.offset, it.kind, it.name);
+    let mut add = |it: &&Record<'_>| {
+        writer.add(it.entry().as_ref(), it.ino, it.offset, FileType(it.kind), it.name)
+    };
     let written: Vec<_> = records.iter().take_while(&mut add).collect();
     assert_eq!(writer.is_empty(), written.is_empty());
     (written, writer.len())
@@ -136,7 +138,8 @@ fn refused_only_for_room(records: &[Record<'_>], written: usize, room: usize, pl
 impl<'a> Record<'a> {
     /// The record as a reader gives it: nodeid 0 is no entry.
     fn as_read(&self, plus: bool) -> DirentPlusRecord<'a> {
-        let Self { ino, offset: next_offset, kind, name, .. } = *self;
+        let Self { ino, offset: next_offset, name, .. } = *self;
+        let kind = FileType(self.kind);
         let entry = self.entry().filter(|entry| plus && entry.nodeid.0 != 0);
         DirentPlusRecord { entry, dirent: DirentRecord { ino, next_offset, kind, name } }
     }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::oracle::ORACLE;
 use crate::abi::IoctlIovec;
-use crate::op::FileLock;
+use crate::op::{FileLock, LockKind};
 use crate::reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes};
 use crate::types::Timestamp;
 
@@ -48,7 +48,7 @@ impl Material<'_> {
             atime,
             mtime,
             ctime,
-            mode,
+            mode: mode.into(),
             nlink,
             uid,
             gid,
@@ -217,7 +217,7 @@ impl Material<'_> {
             9 => one(Reply::XattrSize(d), "fuse_getxattr_out", "size", d.into()),
             10 => {
                 let [start, end, ..] = self.q;
-                let lock = FileLock { start, end, kind: d, pid: e };
+                let lock = FileLock { start, end, kind: LockKind(d), pid: e };
                 let names = ["lk.start", "lk.end", "lk.type", "lk.pid"];
                 let values = [start, end, d.into(), e.into()];
                 whole(Reply::Lock(lock), "fuse_lk_out", names.into_iter().zip(values).collect())

@@ -8,6 +8,7 @@ use super::{notifications, replies};
 use crate::abi::{CuseInitOut, InitOut, OutHeader};
 use crate::dirent::{DirentPlusWriter, DirentWriter};
 use crate::frame;
+use crate::mode::FileType;
 use crate::reply::{Entry, Reply};
 use crate::types::{Errno, Unique};
 
@@ -64,8 +65,8 @@ fn streams() -> [Vec<u8>; 2] {
     let entry = Entry { nodeid: 2.into(), ..Entry::default() };
     let (mut writer, mut writer_plus) = (DirentWriter::new(plain), DirentPlusWriter::new(plus));
     for (name, offset) in names.into_iter().zip(1..) {
-        assert!(writer.add(1, offset, 4, name));
-        assert!(writer_plus.add(Some(&entry), 1, offset, 4, name));
+        assert!(writer.add(1, offset, FileType::DIRECTORY, name));
+        assert!(writer_plus.add(Some(&entry), 1, offset, FileType::DIRECTORY, name));
     }
     let lens = [writer.len(), writer_plus.len()];
     buffers.iter_mut().zip(lens).for_each(|(buffer, len)| buffer.truncate(len));

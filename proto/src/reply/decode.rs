@@ -10,6 +10,7 @@ use super::Reply;
 use crate::abi::{self, KERNEL_MINOR_VERSION_MIN, KERNEL_VERSION, OutHeader};
 use crate::cursor::{DecodeError, Expected};
 use crate::flags::{IoctlFlags, WriteFlags};
+use crate::mode::Mode;
 use crate::opcode::Opcode;
 use crate::request::Operation;
 use crate::types::Errno;
@@ -31,7 +32,7 @@ pub struct Asked {
     /// What the answer cannot exceed: bytes of room, or bytes to be written or copied.
     pub(super) limit: u64,
     /// The mode that MKNOD asks for.
-    pub(super) mode: u32,
+    pub(super) mode: Mode,
     /// A form with looser rules: WRITE from the page cache, LOOKUP of `.` and `..`, unrestricted
     /// IOCTL.
     pub(super) relaxed: bool,
@@ -74,7 +75,7 @@ impl Asked {
         let mut asked = Self {
             opcode: op.raw_opcode(),
             limit: 0,
-            mode: 0,
+            mode: Mode(0),
             relaxed: false,
             exact: false,
             page_size: 4096,
