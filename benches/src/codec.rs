@@ -116,8 +116,8 @@ pub fn wishes() -> Wishes {
 pub mod measured {
     use super::{DecodeError, InHeader, Offer, Operation, OutHeader, Unique, Wishes};
     use fusewire_proto::{
-        Agreement, Attributes, DirentWriter, Errno, Limits, NegotiateError, Reply, TooSmall, frame,
-        request,
+        Agreement, Attributes, DirentWriter, Errno, FileType, Limits, NegotiateError, Reply,
+        TooSmall, frame, request,
     };
 
     /// A request in pieces, as a ring entry holds it.
@@ -183,7 +183,7 @@ pub mod measured {
     /// One record of READDIR.
     #[inline(never)]
     pub fn dirent(out: &mut [u8], name: &[u8]) -> bool {
-        DirentWriter::new(out).add(2, 1, 8, name)
+        DirentWriter::new(out).add(2, 1, FileType::REGULAR, name)
     }
 
     /// What is answered to INIT.

@@ -1,6 +1,7 @@
 //! Names of frames: opcode and shape, so that each form of a request is kept once.
 
 use fusewire_proto::abi::InHeader;
+use fusewire_proto::flags::OpenFlags;
 use fusewire_proto::{Opcode, Operation};
 
 /// Such as `write-cache` or `setattr-valid-0x668`.
@@ -30,15 +31,15 @@ fn detail(op: &Operation<'_>, argument: &[u8]) -> String {
         O::Lookup(op) if op.name.as_bytes() == b".." => "dotdot".to_owned(),
         O::GetAttr(op) => flag(op.fh.is_some(), "fh"),
         O::SetAttr(op) => format!("valid-{:#x}", op.valid.bits()),
-        O::Open(op) => format!("flags-{:#x}", op.flags),
-        O::OpenDir(op) => format!("flags-{:#x}", op.flags),
-        O::Create(op) => flag(op.flags & 0o1000 != 0, "trunc"),
-        O::MkNod(op) => format!("type-{:#o}", op.mode >> 12),
-        O::Read(op) => format!("{:#x}-flags-{:#x}", op.read_flags.bits(), op.flags),
+        O::Open(op) => format!("flags-{:#x}", op.flags.bits()),
+        O::OpenDir(op) => format!("flags-{:#x}", op.flags.bits()),
+        O::Create(op) => flag(op.flags.contains(OpenFlags::TRUNC), "trunc"),
+        O::MkNod(op) => format!("type-{:#o}", op.mode.file_type().0),
+        O::Read(op) => format!("{:#x}-flags-{:#x}", op.read_flags.bits(), op.flags.bits()),
         O::ReadDir(op) => flag(op.offset != 0, "further"),
         O::ReadDirPlus(op) => flag(op.offset != 0, "further"),
-        O::Write(op) => format!("{:#x}-flags-{:#x}", op.write_flags.bits(), op.flags),
-        O::Release(op) => format!("{:#x}-flags-{:#x}", op.release_flags.bits(), op.flags),
+        O::Write(op) => format!("{:#x}-flags-{:#x}", op.write_flags.bits(), op.flags.bits()),
+        O::Release(op) => format!("{:#x}-flags-{:#x}", op.release_flags.bits(), op.flags.bits()),
         O::ReleaseDir(op) => flag(op.release_flags.bits() != 0, "flags"),
         O::FSync(op) => flag(op.datasync, "data"),
         O::FSyncDir(op) => flag(op.datasync, "data"),

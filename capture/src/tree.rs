@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use fusewire_proto::flags::{FOpenFlags, IoctlFlags, PollFlags, StatxMask};
-use fusewire_proto::op::FileLock;
+use fusewire_proto::flags::{FOpenFlags, IoctlFlags, OpenFlags, PollFlags, StatxMask};
+use fusewire_proto::op::{FileLock, LockKind};
 use fusewire_proto::{
-    Attr, Attributes, DirentPlusWriter, DirentWriter, Entry, Errno, Fh, FsStats, NodeId, Opened,
-    Operation, Reply, Result, StatxAttributes,
+    Attr, Attributes, DirentPlusWriter, DirentWriter, Entry, Errno, Fh, FsStats, Mode, NodeId,
+    Opened, Operation, Reply, Result, StatxAttributes,
 };
 
 use crate::run::Run;
@@ -75,7 +75,8 @@ impl Tree {
         let nodeid = NodeId(self.next);
         self.next += 1;
         let size = data.len() as u64;
-        let attr = Attr { ino: nodeid.0, mode, uid, gid, nlink: 1, size, ..Attr::default() };
+        let attr =
+            Attr { ino: nodeid.0, mode: Mode(mode), uid, gid, nlink: 1, size, ..Attr::default() };
         self.nodes.insert(nodeid, Node { attr, data, ..Node::default() });
         nodeid
     }
@@ -100,10 +101,14 @@ impl Tree {
         Ok(Entry { nodeid, entry_valid, attr_valid, attr, ..Entry::default() })
     }
 
-    fn opened(&mut self, flags: u32) -> Opened {
+    fn opened(&mut self, flags: OpenFlags) -> Opened {
         self.handles += 1;
-        // O_NONBLOCK asks for unbuffered I/O, O_DIRECTORY for nothing.
-        let flags = if flags & 0o4000 != 0 { FOpenFlags::DIRECT_IO } else { FOpenFlags::empty() };
+        // NONBLOCK asks for unbuffered I/O, O_DIRECTORY for nothing.
+        let flags = if flags.contains(OpenFlags::NONBLOCK) {
+            FOpenFlags::DIRECT_IO
+        } else {
+            FOpenFlags::empty()
+        };
         Opened { fh: Fh(self.handles), flags, backing_id: 0 }
     }
 
@@ -170,12 +175,12 @@ impl Tree {
                 Reply::Entry(self.entry(found)?)
             }
             O::MkNod(op) => {
-                let entry = self.make(node, op.name.as_bytes(), op.mode, Vec::new())?;
+                let entry = self.make(node, op.name.as_bytes(), op.mode.bits(), Vec::new())?;
                 self.node(entry.nodeid)?.attr.rdev = op.rdev;
                 Reply::Entry(self.entry(entry.nodeid)?)
             }
             O::MkDir(op) => {
-                let mode = DIRECTORY | op.mode & 0o7777;
+                let mode = DIRECTORY | op.mode.permissions();
                 Reply::Entry(self.make(node, op.name.as_bytes(), mode, Vec::new())?)
             }
             O::Symlink(op) => {
@@ -188,12 +193,12 @@ impl Tree {
             }
             O::Create(_) if self.run.lacks_create() => return Err(Errno::ENOSYS),
             O::Create(op) => {
-                let mode = REGULAR | op.mode & 0o7777;
+                let mode = REGULAR | op.mode.permissions();
                 let entry = self.make(node, op.name.as_bytes(), mode, Vec::new())?;
                 Reply::Created(entry, self.opened(op.flags))
             }
             O::TmpFile(op) => {
-                let nodeid = self.add(REGULAR | op.mode & 0o7777, 0, 0, Vec::new());
+                let nodeid = self.add(REGULAR | op.mode.permissions(), 0, 0, Vec::new());
                 Reply::Created(self.entry(nodeid)?, self.opened(op.flags))
             }
             O::Unlink(op) => self.remove(node, op.name.as_bytes())?,
@@ -238,13 +243,13 @@ impl Tree {
                 let attr = self.node(node)?.attr;
                 let mut reply = StatxAttributes { valid: VALID, ..StatxAttributes::default() };
                 reply.statx.mask = StatxMask::from_bits_retain(0xfff);
-                reply.statx.mode = u16::try_from(attr.mode).map_err(|_| Errno::EIO)?;
+                reply.statx.mode = u16::try_from(attr.mode.bits()).map_err(|_| Errno::EIO)?;
                 (reply.statx.ino, reply.statx.size) = (attr.ino, attr.size);
                 (reply.statx.nlink, reply.statx.blksize) = (attr.nlink, 4096);
                 Reply::Statx(reply)
             }
             O::Open(op) => Reply::Opened(self.opened(op.flags)),
-            O::OpenDir(op) => Reply::Opened(self.opened(op.flags & !0o4000)),
+            O::OpenDir(op) => Reply::Opened(self.opened(op.flags & !OpenFlags::NONBLOCK)),
             O::Write(op) => {
                 let inode = self.node(node)?;
                 let end = index(op.offset) + op.data.len();
@@ -266,7 +271,7 @@ impl Tree {
                 self.node(node)?.xattrs.remove(op.name.as_bytes()).ok_or(Errno::ENODATA)?;
                 Reply::Empty
             }
-            O::GetLk(op) => Reply::Lock(FileLock { kind: FileLock::UNLOCK, ..op.lock }),
+            O::GetLk(op) => Reply::Lock(FileLock { kind: LockKind::UNLOCK, ..op.lock }),
             O::LSeek(op) => Reply::Offset(op.offset),
             O::CopyFileRange64(_) if self.run.lacks_copy_64() => return Err(Errno::ENOSYS),
             O::CopyFileRange64(op) => Reply::Copied(op.length),
@@ -300,7 +305,7 @@ impl Tree {
         let mut used = 0;
         for (place, (name, child)) in all.iter().enumerate().skip(index(offset)) {
             let entry = self.entry(*child)?;
-            let (ino, kind, next) = (child.0, entry.attr.kind(), place as u64 + 1);
+            let (ino, kind, next) = (child.0, entry.attr.mode.file_type(), place as u64 + 1);
             let room = &mut body[used..];
             let len = if plus {
                 let mut writer = DirentPlusWriter::new(room);

@@ -1,8 +1,8 @@
 //! The smallest complete filesystem: `cargo run -p fusewire --example hello -- MOUNTPOINT`
 use std::time::Duration;
 
-use fusewire::proto::{Attr, Attributes, Entry, Errno, NodeId, Result, flags::InitFlags, op};
-use fusewire::{Config, Context, DirBuf, Filesystem, ReadBuf, Session};
+use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Result, flags::InitFlags, op};
+use fusewire::{Config, Context, DirBuf, FileType, Filesystem, ReadBuf, Session};
 
 const TEXT: &[u8] = b"hello, wire\n";
 const VALID: Duration = Duration::from_secs(3600);
@@ -11,7 +11,7 @@ struct Hello;
 
 fn attr(NodeId(ino): NodeId) -> Attr {
     let (mode, size) = if ino == 1 { (0o040_555, 0) } else { (0o100_444, TEXT.len() as u64) };
-    Attr { ino, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 impl Filesystem for Hello {
@@ -29,7 +29,7 @@ impl Filesystem for Hello {
         Ok(())
     }
     async fn readdir(&self, _: &Context<'_>, op: op::ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
-        let _ = op.offset == 0 && out.add(2, 1, 0o10, b"hello");
+        let _ = op.offset == 0 && out.add(2, 1, FileType::REGULAR, b"hello");
         Ok(())
     }
 }

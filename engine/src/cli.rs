@@ -289,6 +289,7 @@ impl About {
             "malformed": stats.malformed,
             "unknown": stats.unknown,
             "undelivered": stats.undelivered,
+            "refused": stats.refused,
             "enters": stats.enters,
             "by_device": stats.by_device,
             "by_uring": stats.by_uring,

@@ -24,6 +24,8 @@ pub(crate) struct Marks {
     pub(crate) detached: Cell<bool>,
     /// Whoever waits in [`Context::interrupted`].
     waiting: RefCell<Vec<Waker>>,
+    #[cfg(debug_assertions)]
+    pub(crate) review: crate::review::Review,
 }
 
 impl Marks {
@@ -32,6 +34,8 @@ impl Marks {
         self.interrupted.set(false);
         self.detached.set(false);
         self.waiting.borrow_mut().clear();
+        #[cfg(debug_assertions)]
+        self.review.reset();
     }
 
     /// The caller got a signal.

@@ -33,6 +33,8 @@ mod mount;
 mod notify;
 mod plan;
 mod reply;
+#[cfg(debug_assertions)]
+mod review;
 mod service;
 mod session;
 mod shard;
@@ -52,7 +54,7 @@ pub use dispatch::Serve;
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use fusewire_proto as proto;
-pub use fusewire_proto::Reply;
+pub use fusewire_proto::{FileType, Reply};
 pub use mailbox::Answer;
 pub use notify::{Notifier, Sent};
 pub use plan::TransportKind;

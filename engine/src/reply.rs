@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use fusewire_proto::dirent::{DirentPlusWriter, DirentWriter};
-use fusewire_proto::{Entry, Errno, Reply};
+use fusewire_proto::{Entry, Errno, FileType, Reply};
 
 use crate::sys::arena::{Part, SEGMENTS_MAX, Shared};
 
@@ -263,8 +263,8 @@ impl<'a> DirBuf<'a> {
     }
 
     /// Puts an entry: the number that `ls -i` shows, the cookie of the entry *behind* it, the type
-    /// (mode >> 12) and the name. Returns false, with nothing put, if it does not fit.
-    pub fn add(&mut self, ino: u64, next_offset: u64, kind: u32, name: &[u8]) -> bool {
+    /// and the name. Returns false, with nothing put, if it does not fit.
+    pub fn add(&mut self, ino: u64, next_offset: u64, kind: FileType, name: &[u8]) -> bool {
         let remaining = self.size - self.out.len();
         let mut writer = DirentWriter::new(&mut self.out.free()[..remaining]);
         let added = writer.add(ino, next_offset, kind, name);
@@ -298,7 +298,7 @@ impl<'a> DirPlusBuf<'a> {
         entry: Option<&Entry>,
         ino: u64,
         next_offset: u64,
-        kind: u32,
+        kind: FileType,
         name: &[u8],
     ) -> bool {
         let remaining = self.size - self.out.len();

@@ -310,8 +310,18 @@ where
             let failed = answered && result.is_err();
             self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());
         }
+        let unique = state.header.unique;
+        #[cfg(debug_assertions)]
+        if answered {
+            let review = &self.local.marks[slot].review;
+            let refusal = review.refusal(&self.local.agreement, unique, &mut held, &result);
+            if let Some(cause) = refusal {
+                self.local.stats.refused.add(1);
+                tracing::error!(%unique, %cause, "the kernel will refuse this answer");
+            }
+        }
         let result = if answered { result } else { Ok((0..0, 0)) };
-        let answer = Committed { unique: state.header.unique, result, answered };
+        let answer = Committed { unique, result, answered };
         if self.end.is_some() {
             return Ok(());
         }

@@ -69,6 +69,8 @@ pub(crate) struct ShardStats {
     pub(crate) unknown: Counter,
     /// Answers that the kernel no longer wanted.
     pub(crate) undelivered: Counter,
+    /// Answers that the kernel refuses for what they say; debug builds only.
+    pub(crate) refused: Counter,
     /// System calls that submitted or waited.
     pub(crate) enters: Counter,
     /// Requests that came over `/dev/fuse`.
@@ -85,6 +87,7 @@ impl Default for ShardStats {
             malformed: Counter::default(),
             unknown: Counter::default(),
             undelivered: Counter::default(),
+            refused: Counter::default(),
             enters: Counter::default(),
             by_device: Counter::default(),
             by_uring: Counter::default(),
@@ -139,6 +142,9 @@ pub struct Stats {
     pub unknown: u64,
     /// Answers that the kernel no longer wanted.
     pub undelivered: u64,
+    /// Answers that the kernel refuses for what they say: mistakes of the filesystem, which the
+    /// log names. Counted by debug builds only.
+    pub refused: u64,
     /// System calls of the shards that submitted or waited.
     pub enters: u64,
     /// Requests that came over `/dev/fuse`.
@@ -163,6 +169,7 @@ impl Stats {
             malformed: total(|shard| &shard.malformed),
             unknown: total(|shard| &shard.unknown),
             undelivered: total(|shard| &shard.undelivered),
+            refused: total(|shard| &shard.refused),
             enters: total(|shard| &shard.enters),
             by_device: total(|shard| &shard.by_device),
             by_uring: total(|shard| &shard.by_uring),

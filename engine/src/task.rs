@@ -65,11 +65,14 @@ pub(crate) async fn serve<S: Service>(
         local.stats.unknown.add(1);
         tracing::warn!(opcode, "an opcode beyond the protocol that is known");
     }
+    let marks = &local.marks[request.slot.index as usize];
+    #[cfg(debug_assertions)]
+    marks.review.asks(&operation, &local.agreement);
     let out = Out::new(split.output, split.output_at, request.sharing, split.parts);
     let cx = Context {
         header: request.header,
         slot: request.slot,
-        marks: &local.marks[request.slot.index as usize],
+        marks,
         agreement: &local.agreement,
         mailbox: &local.mailbox,
         notifier: &local.notifier,

@@ -18,7 +18,7 @@ use fusewire::proto::op::{
     GetAttr, GetXattr, Lookup, Open, Read, ReadDir, ReadLink, StatFs, Write,
 };
 use fusewire::proto::{
-    Attr, Attributes, Entry, Errno, FsStats, LookupCount, NodeId, Opened, Result,
+    Attr, Attributes, Entry, Errno, FileType, FsStats, LookupCount, Mode, NodeId, Opened, Result,
 };
 use fusewire::{
     Answer, Config, Context, DirBuf, Error, Filesystem, ReadBuf, Session, TransportChoice,
@@ -61,7 +61,7 @@ fn attr(node: NodeId) -> Attr {
         node if name_of(node) == "link" => (0o120_777, 4),
         _ => (0o100_666, BIG as u64),
     };
-    Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 /// Polls a future only after its own waker was used, as sets of futures do.
@@ -212,7 +212,7 @@ impl Filesystem for Odd {
     async fn readdir(&self, _: &Context<'_>, op: ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
         for (place, name) in NAMES.iter().enumerate().skip(usize::try_from(op.offset).unwrap()) {
             let kind = if *name == "link" { 0o12 } else { 0o10 };
-            if !out.add(place as u64 + 2, place as u64 + 1, kind, name.as_bytes()) {
+            if !out.add(place as u64 + 2, place as u64 + 1, FileType(kind), name.as_bytes()) {
                 break;
             }
         }
@@ -267,7 +267,8 @@ fn answers(served: Served) {
     assert!(text.starts_with("plain panics detached"), "{text}");
     assert!(text.contains("link plain\n"), "{text}");
     let stats = served.mounted.end();
-    assert_eq!((stats.panics, stats.malformed, stats.undelivered), (0, 0, 0), "{stats:?}");
+    let mishaps = [stats.panics, stats.malformed, stats.undelivered, stats.refused];
+    assert_eq!(mishaps, [0; 4], "{stats:?}");
 }
 
 fn writes_arrive_whole(served: Served) {

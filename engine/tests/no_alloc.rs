@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
-use fusewire::proto::{Attr, Attributes, Entry, Errno, FsStats, NodeId, Opened, Result, op};
+use fusewire::proto::{
+    Attr, Attributes, Entry, Errno, FileType, FsStats, Mode, NodeId, Opened, Result, op,
+};
 use fusewire::{Config, Context, DirBuf, Filesystem, ReadBuf, Session, TransportChoice, XattrBuf};
 
 thread_local! {
@@ -62,7 +64,7 @@ const NAMES: [&str; 3] = ["copied", "shared", "late"];
 
 fn attr(node: NodeId) -> Attr {
     let (mode, size) = if node == NodeId::ROOT { (0o040_777, 0) } else { (0o100_666, SIZE as u64) };
-    Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 /// Returns once to the executor before it goes on.
@@ -132,7 +134,7 @@ impl Filesystem for Plain {
 
     async fn readdir(&self, _: &Context<'_>, op: op::ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
         for (place, name) in NAMES.iter().enumerate().skip(usize::try_from(op.offset).unwrap()) {
-            let _ = out.add(place as u64 + 2, place as u64 + 1, 0o10, name.as_bytes());
+            let _ = out.add(place as u64 + 2, place as u64 + 1, FileType::REGULAR, name.as_bytes());
         }
         Ok(())
     }

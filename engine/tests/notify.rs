@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags, PollFlags};
 use fusewire::proto::op;
 use fusewire::proto::{
-    Attr, Attributes, Entry, Errno, FsStats, LookupCount, Name, NodeId, Notification, Opened,
-    Result, Unique,
+    Attr, Attributes, Entry, Errno, FileType, FsStats, LookupCount, Mode, Name, NodeId,
+    Notification, Opened, Result, Unique,
 };
 use fusewire::{Context, DirPlusBuf, Filesystem, ReadBuf, TransportChoice};
 
@@ -53,7 +53,7 @@ struct Watched {
 
 fn attr(node: NodeId) -> Attr {
     let (mode, size) = if node == NodeId::ROOT { (0o040_777, 0) } else { (0o100_666, SIZE as u64) };
-    Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 fn entry(place: usize) -> Entry {
@@ -137,7 +137,13 @@ impl Filesystem for Watched {
         for (place, name) in NAMES.iter().enumerate().skip(usize::try_from(op.offset).unwrap()) {
             let entry = entry(place);
             let next = place as u64 + 1;
-            assert!(out.add(Some(&entry), entry.nodeid.0, next, 0o10, name.as_bytes()));
+            assert!(out.add(
+                Some(&entry),
+                entry.nodeid.0,
+                next,
+                FileType::REGULAR,
+                name.as_bytes()
+            ));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("slot", 1),
     ("plan", 1),
     ("reply", 1),
+    ("review", 1),
     ("thread", 1),
     ("mailbox", 2),
     ("mount", 2),

@@ -31,7 +31,7 @@ pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<Attr> {
         state.kill_privileges();
     }
     if let Some(mode) = op.mode {
-        state.set_mode(mode)?;
+        state.set_mode(mode.bits())?;
     }
     let at = |time: SetTime| match time {
         SetTime::Now(_) => now,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fusewire::proto::NodeId;
+use fusewire::proto::{FileType, NodeId};
 
 /// Cookie of the first entry: 0 is the start, 1 and 2 stand behind `.` and `..`.
 const FIRST_COOKIE: u64 = 3;
@@ -17,8 +17,8 @@ const FIRST_COOKIE: u64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) node: NodeId,
-    /// Type bits of the mode, shifted as directory records have them.
-    pub(crate) kind: u32,
+    /// What directory records say of it.
+    pub(crate) kind: FileType,
 }
 
 /// A directory's entries.
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn target(node: u64) -> Target {
-        Target { node: NodeId(node), kind: 0o10 }
+        Target { node: NodeId(node), kind: FileType::REGULAR }
     }
 
     #[test]

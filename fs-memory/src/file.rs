@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fusewire::ReadBuf;
-use fusewire::proto::flags::WriteFlags;
+use fusewire::proto::flags::{OpenFlags, WriteFlags};
 use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
 use fusewire::proto::{Errno, NodeId, Result};
 
@@ -15,8 +15,6 @@ use crate::data::{Data, Piece};
 use crate::node::{Node, State};
 use crate::tree::Memory;
 
-/// Of open(2), as x86, Arm and RISC-V have it.
-pub(crate) const O_NOATIME: u32 = 0o1_000_000;
 const KEEP_SIZE: u32 = 0x01;
 const PUNCH_HOLE: u32 = 0x02;
 const ZERO_RANGE: u32 = 0x10;
@@ -39,7 +37,7 @@ impl Memory {
             }
         });
         drop(state);
-        if op.flags & O_NOATIME == 0 {
+        if !op.flags.contains(OpenFlags::NOATIME) {
             self.accessed(&node);
         }
         Ok(())

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusewire::proto::flags::{FOpenFlags, InitFlags, StatxMask};
+use fusewire::proto::flags::{FOpenFlags, InitFlags, OpenFlags, StatxMask};
 use fusewire::proto::op::{
     CopyFileRange, Create, FAllocate, GetAttr, GetXattr, LSeek, Link, ListXattr, Lookup, MkDir,
     MkNod, Open, OpenDir, Read, ReadDir, ReadDirPlus, ReadLink, Release, ReleaseDir, RemoveXattr,
@@ -17,8 +17,8 @@ use fusewire::proto::op::{
 };
 use fusewire::proto::reply::Statx as StatxValues;
 use fusewire::proto::{
-    Attributes, Entry, Errno, Fh, FsStats, Generation, LookupCount, NodeId, Opened, Result,
-    StatxAttributes,
+    Attributes, Entry, Errno, Fh, FileType, FsStats, Generation, LookupCount, NodeId, Opened,
+    Result, StatxAttributes,
 };
 use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
 
@@ -27,7 +27,6 @@ use crate::caller::{self, Capability};
 use crate::clock::now;
 use crate::data::Data;
 use crate::directory::Directory;
-use crate::file::O_NOATIME;
 use crate::limits::Limits;
 use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, State};
 use crate::rename::Place;
@@ -39,7 +38,6 @@ const VALID: Duration = Duration::from_secs(u32::MAX as u64);
 /// blocks its pages have taken here (`fs/fuse/file.c, fuse_flush` asks again at close only).
 const FILE_VALID: Duration = Duration::from_secs(1);
 const BLOCK: u32 = 4096;
-const KIND_DIRECTORY: u32 = S_IFDIR >> 12;
 
 /// One shard's hold of a [`Memory`].
 #[derive(Clone, Debug)]
@@ -70,16 +68,16 @@ impl MemoryFs {
     }
 
     fn create(&self, cx: &Context<'_>, op: &Create<'_>) -> Result<Arc<Node>> {
-        let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
+        let maker = Self::maker(cx, S_IFREG | op.mode.permissions(), op.umask);
         match self.memory.make(cx.node(), op.name.as_bytes(), maker, &file_body) {
             // Another was first: an open, unless the caller insists on making it.
-            Err(Errno::EEXIST) if op.flags & O_EXCL == 0 => {
+            Err(Errno::EEXIST) if !op.flags.contains(OpenFlags::EXCL) => {
                 let node = self.memory.lookup(cx.node(), op.name.as_bytes())?;
                 if node.kind != S_IFREG {
                     self.memory.forget(node.id, LookupCount(1));
                     return Err(Errno::EEXIST);
                 }
-                if op.flags & O_TRUNC != 0 {
+                if op.flags.contains(OpenFlags::TRUNC) {
                     let mut state = node.state.write();
                     state.file_mut()?.truncate(0)?;
                     state.modified(now());
@@ -90,12 +88,6 @@ impl MemoryFs {
         }
     }
 }
-
-// Of open(2), as x86, Arm and RISC-V have them.
-const O_ACCMODE: u32 = 0o3;
-const O_WRONLY: u32 = 0o1;
-const O_EXCL: u32 = 0o200;
-const O_TRUNC: u32 = 0o1000;
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
 fn has_writeback(cx: &Context<'_>) -> bool {
@@ -176,8 +168,8 @@ impl Filesystem for MemoryFs {
     }
 
     async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
-        let maker = Maker { rdev: op.rdev, ..Self::maker(cx, op.mode, op.umask) };
-        let body = |limits: &Arc<Limits>, id| match op.mode & S_IFMT {
+        let maker = Maker { rdev: op.rdev, ..Self::maker(cx, op.mode.bits(), op.umask) };
+        let body = |limits: &Arc<Limits>, id| match op.mode.bits() & S_IFMT {
             S_IFREG => file_body(limits, id),
             S_IFDIR | S_IFLNK => Err(Errno::EINVAL),
             _ => Ok(Body::Special),
@@ -186,7 +178,7 @@ impl Filesystem for MemoryFs {
     }
 
     async fn mkdir(&self, cx: &Context<'_>, op: MkDir<'_>) -> Result<Entry> {
-        let maker = Self::maker(cx, S_IFDIR | op.mode & !S_IFMT, op.umask);
+        let maker = Self::maker(cx, S_IFDIR | op.mode.permissions(), op.umask);
         let body = |_: &Arc<Limits>, _| Ok(Body::Directory(Directory::new(cx.node())));
         self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
     }
@@ -213,7 +205,7 @@ impl Filesystem for MemoryFs {
     async fn open(&self, cx: &Context<'_>, op: Open) -> Result<Opened> {
         let node = self.memory.table.get(cx.node())?;
         node.state.read().file()?;
-        if op.flags & O_ACCMODE != O_WRONLY && op.flags & O_NOATIME == 0 {
+        if op.flags.reads() && !op.flags.contains(OpenFlags::NOATIME) {
             self.memory.accessed(&node);
         }
         node.opened(op.flags);
@@ -302,7 +294,7 @@ impl Filesystem for MemoryFs {
         let directory = state.directory()?;
         let dots = [(1, node.id, b".".as_slice()), (2, directory.parent, b"..")];
         for (cookie, id, name) in dots.into_iter().skip_while(|(cookie, ..)| *cookie <= op.offset) {
-            if !out.add(id.0, cookie, KIND_DIRECTORY, name) {
+            if !out.add(id.0, cookie, FileType::DIRECTORY, name) {
                 return Ok(());
             }
         }
@@ -327,7 +319,7 @@ impl Filesystem for MemoryFs {
         let directory = state.directory()?;
         let dots = [(1, node.id, b".".as_slice()), (2, directory.parent, b"..")];
         for (cookie, id, name) in dots.into_iter().skip_while(|(cookie, ..)| *cookie <= op.offset) {
-            if !out.add(None, id.0, cookie, KIND_DIRECTORY, name) {
+            if !out.add(None, id.0, cookie, FileType::DIRECTORY, name) {
                 return Ok(());
             }
         }
@@ -356,7 +348,7 @@ impl Filesystem for MemoryFs {
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
-        let maker = Self::maker(cx, S_IFREG | op.mode & !S_IFMT, op.umask);
+        let maker = Self::maker(cx, S_IFREG | op.mode.permissions(), op.umask);
         let node = self.memory.make_nameless(cx.node(), maker, &file_body)?;
         node.opened(op.flags);
         Ok((entry(&node), opened(node.id)))
@@ -392,7 +384,7 @@ impl Filesystem for MemoryFs {
             nlink: attr.nlink,
             uid: attr.uid,
             gid: attr.gid,
-            mode: u16::try_from(attr.mode).unwrap_or(0),
+            mode: u16::try_from(attr.mode.bits()).unwrap_or(0),
             ino: attr.ino,
             size: attr.size,
             blocks: attr.blocks,

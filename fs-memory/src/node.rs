@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fusewire::proto::{Attr, Errno, LookupCount, NodeId, Result, Timestamp};
+use fusewire::proto::flags::OpenFlags;
+use fusewire::proto::{Attr, Errno, FileType, LookupCount, Mode, NodeId, Result, Timestamp};
 use parking_lot::RwLock;
 
 use crate::acl::{self, Acl};
@@ -39,10 +40,6 @@ pub(crate) enum Body {
     /// Device nodes, fifos, sockets.
     Special,
 }
-
-// Of open(2), as Linux has them everywhere.
-const O_ACCMODE: u32 = 0o3;
-const O_RDONLY: u32 = 0;
 
 /// What may change.
 #[derive(Debug)]
@@ -119,6 +116,10 @@ impl Node {
         })
     }
 
+    pub(crate) fn file_type(&self) -> FileType {
+        Mode(self.kind).file_type()
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == S_IFDIR
     }
@@ -136,15 +137,15 @@ impl Node {
     }
 
     /// A handle was opened with these flags of open(2).
-    pub(crate) fn opened(&self, flags: u32) {
-        if flags & O_ACCMODE != O_RDONLY {
+    pub(crate) fn opened(&self, flags: OpenFlags) {
+        if flags.writes() {
             self.writers.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// A handle that was opened with these flags is gone, and the mappings made of it are.
-    pub(crate) fn closed(&self, flags: u32) {
-        if flags & O_ACCMODE != O_RDONLY {
+    pub(crate) fn closed(&self, flags: OpenFlags) {
+        if flags.writes() {
             let take = |writers: u64| writers.checked_sub(1);
             let _ = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
         }
@@ -176,7 +177,7 @@ impl Node {
             atime: state.atime,
             mtime: state.mtime,
             ctime: state.ctime,
-            mode: self.kind | state.mode,
+            mode: Mode(self.kind | state.mode),
             nlink: state.nlink,
             uid: state.uid,
             gid: state.gid,

@@ -136,7 +136,7 @@ impl Memory {
 }
 
 fn target(node: &Node) -> Target {
-    Target { node: node.id, kind: node.kind >> 12 }
+    Target { node: node.id, kind: node.file_type() }
 }
 
 /// The moved node's own part: its time, and for a directory where `..` leads.

@@ -209,7 +209,7 @@ impl Memory {
         node.give_lookup();
         self.table.insert(Arc::clone(&node));
         state.nlink += u32::from(is_directory);
-        let target = Target { node: node.id, kind: node.kind >> 12 };
+        let target = Target { node: node.id, kind: node.file_type() };
         state.directory_mut()?.insert(name, target);
         state.modified(now());
         Ok(node)
@@ -258,7 +258,7 @@ impl Memory {
         linked.ctime = now();
         drop(linked);
         node.give_lookup();
-        state.directory_mut()?.insert(name, Target { node: node.id, kind: node.kind >> 12 });
+        state.directory_mut()?.insert(name, Target { node: node.id, kind: node.file_type() });
         state.modified(now());
         Ok(node)
     }

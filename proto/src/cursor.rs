@@ -9,6 +9,8 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::abi::{InHeader, KERNEL_MINOR_VERSION_MIN, KERNEL_VERSION};
+use crate::mode::{FileType, Mode};
+use crate::op::LockKind;
 use crate::opcode::Opcode;
 use crate::scan;
 use crate::types::{Errno, Name, NameError, NodeId, Text, XattrName};
@@ -89,15 +91,15 @@ pub enum Expected {
     },
     /// A mode with one of the seven types of files, or exactly this one.
     FileType {
-        /// The only type that is valid, if there is just one; as in a mode.
-        expected: Option<u32>,
+        /// The only type that is valid, if there is just one.
+        expected: Option<FileType>,
         /// The mode that is there.
-        found: u32,
+        found: Mode,
     },
     /// A lock of kind 0, 1 or 2.
     LockKind {
         /// What is there.
-        found: u32,
+        found: LockKind,
     },
     /// No flags beyond these.
     Flags {
@@ -150,10 +152,10 @@ impl fmt::Display for Expected {
                 write!(f, "expected neither 0 nor the root, found {found}")
             }
             Self::FileType { expected: Some(expected), found } => {
-                write!(f, "expected the type of {expected:#o}, found {found:#o}")
+                write!(f, "expected type {expected:?}, found {found}")
             }
             Self::FileType { expected: None, found } => {
-                write!(f, "expected one of the seven file types, found {found:#o}")
+                write!(f, "expected one of the seven file types, found {found}")
             }
             Self::LockKind { found } => write!(f, "expected 0, 1 or 2, found {found}"),
             Self::Flags { expected, found } => {

@@ -15,6 +15,7 @@ use zerocopy::FromBytes;
 
 use crate::abi;
 use crate::cursor::Expected;
+use crate::mode::FileType;
 use crate::notify::NAME_MAX;
 use crate::reply::Entry;
 use crate::types::{NameError, NodeId};
@@ -43,9 +44,9 @@ impl<'b> DirentWriter<'b> {
     /// Adds a record, or returns `false` and writes nothing if it does not fit.
     ///
     /// `next_offset` is the cookie with which reading goes on behind this record: not 0, different
-    /// for each record, and stable while other names come and go. `kind` is `mode >> 12`, or 0.
+    /// for each record, and stable while other names come and go. `kind` may be UNKNOWN.
     #[must_use = "a record that does not fit was not written"]
-    pub fn add(&mut self, ino: u64, next_offset: u64, kind: u32, name: &[u8]) -> bool {
+    pub fn add(&mut self, ino: u64, next_offset: u64, kind: FileType, name: &[u8]) -> bool {
         self.add_with(None, ino, next_offset, kind, name)
     }
 
@@ -67,7 +68,7 @@ impl<'b> DirentWriter<'b> {
         entry: Option<&abi::EntryOut>,
         ino: u64,
         off: u64,
-        kind: u32,
+        kind: FileType,
         name: &[u8],
     ) -> bool {
         let fixed = if entry.is_some() { abi::NAME_OFFSET_DIRENTPLUS } else { abi::NAME_OFFSET };
@@ -83,7 +84,7 @@ impl<'b> DirentWriter<'b> {
         let Ok(mut writer) = Writer::new(room, padded) else {
             return false;
         };
-        let record = abi::Dirent { ino, off, namelen, kind };
+        let record = abi::Dirent { ino, off, namelen, kind: kind.0 };
         let parts = entry.map_or(Ok(()), |entry| writer.put(entry));
         if parts.and_then(|()| writer.put(&record)).and_then(|()| writer.bytes(name)).is_err() {
             return false;
@@ -111,7 +112,7 @@ impl<'b> DirentPlusWriter<'b> {
         entry: Option<&Entry>,
         ino: u64,
         next_offset: u64,
-        kind: u32,
+        kind: FileType,
         name: &[u8],
     ) -> bool {
         // Nodeid 0 says that no look-up was made.
@@ -140,8 +141,8 @@ pub struct DirentRecord<'a> {
     pub ino: u64,
     /// The cookie with which reading goes on behind this record.
     pub next_offset: u64,
-    /// `mode >> 12`, or 0.
-    pub kind: u32,
+    /// The type, perhaps UNKNOWN.
+    pub kind: FileType,
     /// The name, without NUL. The kernel does not look for a NUL inside.
     pub name: &'a [u8],
 }
@@ -249,7 +250,7 @@ impl<'a> DirentReader<'a> {
             return Err(error(Expected::Name(NameError::Slash)));
         }
         self.at = end;
-        Ok(Some(DirentRecord { ino, next_offset: off, kind, name }))
+        Ok(Some(DirentRecord { ino, next_offset: off, kind: FileType(kind), name }))
     }
 
     fn advance(&mut self, before: usize) -> Option<Result<DirentRecord<'a>, DirentError>> {

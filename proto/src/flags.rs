@@ -197,6 +197,40 @@ flags! {
         DAX = 1 << 1;
     }
 
+    /// Flags of open(2), in OPEN and in every request about the handle that came of it.
+    ///
+    /// Named is what the generic table, Arm and PowerPC have alike, and DIRECT as the host has it;
+    /// other bits are kept without a name. Read-only is no bit: see [`OpenFlags::reads`] and
+    /// [`OpenFlags::writes`].
+    ///
+    /// Kernel: include/uapi/asm-generic/fcntl.h.
+    OpenFlags: u32 {
+        /// Writing only.
+        WRONLY = 0o1;
+        /// Reading and writing.
+        RDWR = 0o2;
+        /// Make the file; CREATE has it, OPEN never.
+        CREAT = 0o100;
+        /// With CREAT: fail where there is one.
+        EXCL = 0o200;
+        /// No controlling terminal.
+        NOCTTY = 0o400;
+        /// Cut the file to nothing; only with ATOMIC_O_TRUNC agreed, and in CREATE.
+        TRUNC = 0o1000;
+        /// Each write goes to the end.
+        APPEND = 0o2000;
+        /// Fail rather than wait.
+        NONBLOCK = 0o4000;
+        /// Writes are durable, attributes included, when they return.
+        SYNC = 0o4_010_000;
+        /// The data of writes are durable when they return.
+        DSYNC = 0o10_000;
+        /// The page cache is not wanted.
+        DIRECT = DIRECT;
+        /// Reading leaves the time of access.
+        NOATIME = 0o1_000_000;
+    }
+
     /// Flags of OPEN and CREATE that are not those of open(2): `FUSE_OPEN_*`. Since 7.33.
     OpenInFlags: u32 {
         /// The open truncates: set-id bits are to be stripped.
@@ -350,6 +384,32 @@ impl InitFlags {
     }
 }
 
+/// `O_DIRECT`, which Arm and PowerPC number in their own way.
+const DIRECT: u32 = if cfg!(any(target_arch = "arm", target_arch = "aarch64")) {
+    0o200_000
+} else if cfg!(any(target_arch = "powerpc", target_arch = "powerpc64")) {
+    0o400_000
+} else {
+    0o40_000
+};
+
+impl OpenFlags {
+    /// The two bits that say what the handle is for (`O_ACCMODE`).
+    const ACCESS: u32 = 0o3;
+
+    /// Whether the handle is for reading, alone or among others.
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        matches!(self.bits() & Self::ACCESS, 0 | 2)
+    }
+
+    /// Whether the handle is for writing, alone or among others.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        matches!(self.bits() & Self::ACCESS, 1 | 2)
+    }
+}
+
 impl WriteFlags {
     /// The older name of [`WriteFlags::WRITE_KILL_SUIDGID`].
     pub const WRITE_KILL_PRIV: Self = Self::WRITE_KILL_SUIDGID;
@@ -365,6 +425,13 @@ mod tests {
         assert_eq!(odd.bits(), 0x1000_0000_0001_0000);
         assert_eq!((odd & !InitFlags::WRITEBACK_CACHE).bits(), 1 << 60);
         assert_eq!(FOpenFlags::from(0x8000_0001).bits(), 0x8000_0001);
+    }
+
+    #[test]
+    fn access_is_no_single_bit() {
+        let access = |bits| (OpenFlags::from(bits).reads(), OpenFlags::from(bits).writes());
+        let expected = [(true, false), (false, true), (true, true), (false, false)];
+        assert_eq!([0o2000, 0o2001, 0o2002, 0o2003].map(access), expected);
     }
 
     #[test]

@@ -59,6 +59,7 @@
 //! | [`opcode`] | the opcode table |
 //! | [`abi`] | the wire structs and constants |
 //! | [`flags`] | flag words |
+//! | [`mod@mode`] | modes and types of files |
 //! | [`frame`] | headers in raw memory, for transports |
 //! | [`op`] | one struct per operation, and what it means |
 //! | [`request`] | [`Operation`]: requests, both ways |
@@ -85,6 +86,7 @@ pub mod flags;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod mode;
 pub mod negotiate;
 pub mod notify;
 pub mod op;
@@ -99,9 +101,10 @@ mod writer;
 pub use composer::EncodeError;
 pub use cursor::{DecodeError, Expected};
 pub use dirent::{DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter};
+pub use mode::{FileType, Mode};
 pub use negotiate::{Agreement, Limits, NegotiateError, Offer, Reason, Wishes, negotiate};
 pub use notify::Notification;
-pub use op::FileLock;
+pub use op::{FileLock, LockKind};
 pub use opcode::Opcode;
 pub use reply::{Answer, Asked, Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
 pub use request::{Envelope, Forms, Operation};

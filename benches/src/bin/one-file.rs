@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Parser;
 use fusewire::cli::{self, CommonArgs};
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
-use fusewire::proto::{Attr, Attributes, Entry, Errno, NodeId, Opened, Result, op};
+use fusewire::proto::{Attr, Attributes, Entry, Errno, FileType, Mode, NodeId, Opened, Result, op};
 use fusewire::{Context, DirBuf, Filesystem, ReadBuf};
 use fusewire_benches::{SIZE, VALID, content, range};
 
@@ -22,7 +22,7 @@ struct OneFile(Arc<Vec<u8>>);
 
 fn attr(node: NodeId) -> Attr {
     let (mode, size) = if node == FILE { (0o100_444, SIZE as u64) } else { (0o040_555, 0) };
-    Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 impl Filesystem for OneFile {
@@ -50,7 +50,7 @@ impl Filesystem for OneFile {
     }
 
     async fn readdir(&self, _: &Context<'_>, op: op::ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
-        let _ = op.offset == 0 && out.add(FILE.0, 1, 0o10, b"data");
+        let _ = op.offset == 0 && out.add(FILE.0, 1, FileType::REGULAR, b"data");
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl Fields {
         self.put("owner", owner);
         self.put("lk.start", lock.start);
         self.put("lk.end", lock.end);
-        self.put("lk.type", lock.kind);
+        self.put("lk.type", lock.kind.0);
         self.put("lk.pid", lock.pid);
         self.put("lk_flags", lk_flags);
     }
@@ -95,7 +95,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::SetAttr(op) => {
             f.put("valid", op.valid.bits());
             f.when("valid:FATTR_FH", "fh", op.fh);
-            f.when("valid:FATTR_MODE", "mode", op.mode);
+            f.when("valid:FATTR_MODE", "mode", op.mode.map(u32::from));
             f.when("valid:FATTR_UID", "uid", op.uid);
             f.when("valid:FATTR_GID", "gid", op.gid);
             f.when("valid:FATTR_SIZE", "size", op.size);
@@ -111,12 +111,12 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             }
         }
         O::MkNod(op) => {
-            f.put("mode", op.mode);
+            f.put("mode", op.mode.bits());
             f.put("rdev", op.rdev);
             f.put("umask", op.umask);
         }
         O::MkDir(op) => {
-            f.put("mode", op.mode);
+            f.put("mode", op.mode.bits());
             f.put("umask", op.umask);
         }
         O::Rename(op) => {
@@ -128,18 +128,18 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             f.put("flags", op.flags.bits());
         }
         O::Link(op) => f.put("oldnodeid", op.source),
-        O::Open(op) => f.open(op.flags, op.open_flags.bits()),
-        O::OpenDir(op) => f.open(op.flags, op.open_flags.bits()),
+        O::Open(op) => f.open(op.flags.bits(), op.open_flags.bits()),
+        O::OpenDir(op) => f.open(op.flags.bits(), op.open_flags.bits()),
         O::Read(op) => {
-            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags);
+            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags.bits());
             f.owned_by(op.lock_owner);
         }
         O::ReadDir(op) => {
-            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags);
+            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags.bits());
             f.owned_by(op.lock_owner);
         }
         O::ReadDirPlus(op) => {
-            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags);
+            f.read(op.fh, op.offset, op.size, op.read_flags.bits(), op.flags.bits());
             f.owned_by(op.lock_owner);
         }
         O::Write(op) => {
@@ -147,11 +147,13 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             f.put("offset", op.offset);
             f.put("size", op.data.len() as u64);
             f.put("write_flags", op.write_flags.bits());
-            f.put("flags", op.flags);
+            f.put("flags", op.flags.bits());
             f.when("write_flags:FUSE_WRITE_LOCKOWNER", "lock_owner", op.lock_owner);
         }
-        O::Release(op) => f.release(op.fh, op.flags, op.release_flags.bits(), op.lock_owner),
-        O::ReleaseDir(op) => f.release(op.fh, op.flags, op.release_flags.bits(), op.lock_owner),
+        O::Release(op) => f.release(op.fh, op.flags.bits(), op.release_flags.bits(), op.lock_owner),
+        O::ReleaseDir(op) => {
+            f.release(op.fh, op.flags.bits(), op.release_flags.bits(), op.lock_owner)
+        }
         O::FSync(op) => f.sync(op.fh, op.datasync),
         O::FSyncDir(op) => f.sync(op.fh, op.datasync),
         O::SetXattr(op) => {
@@ -178,8 +180,8 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::SetLk(op) => f.lock(op.fh, op.owner, op.lock, op.lk_flags.bits()),
         O::SetLkW(op) => f.lock(op.fh, op.owner, op.lock, op.lk_flags.bits()),
         O::Access(op) => f.put("mask", op.mask),
-        O::Create(op) => f.create(op.flags, op.mode, op.umask, op.open_flags.bits()),
-        O::TmpFile(op) => f.create(op.flags, op.mode, op.umask, op.open_flags.bits()),
+        O::Create(op) => f.create(op.flags.bits(), op.mode.bits(), op.umask, op.open_flags.bits()),
+        O::TmpFile(op) => f.create(op.flags.bits(), op.mode.bits(), op.umask, op.open_flags.bits()),
         O::Interrupt(op) => f.put("unique", op.unique),
         O::BMap(op) => {
             f.put("block", op.block);

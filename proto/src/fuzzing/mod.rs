@@ -20,23 +20,31 @@ use std::vec::Vec;
 
 use zerocopy::IntoBytes;
 
+mod again;
 mod differential;
 mod dirents;
 mod extensions;
 mod fields;
 mod negotiate;
 mod notifications;
+mod notify_decode;
 mod oracle;
 mod replies;
+mod reply_decode;
 mod request_decode;
 mod round_trip;
+mod rules;
+mod seeds;
 
 pub use differential::differential;
 pub use dirents::dirents;
 pub use extensions::extensions;
 pub use negotiate::negotiate;
+pub use notify_decode::notify_decode;
+pub use reply_decode::reply_decode;
 pub use request_decode::request_decode;
 pub use round_trip::round_trip;
+pub use seeds::seeds;
 
 /// A body: it panics if something does not hold.
 pub type Body = fn(&[u8]);
@@ -47,6 +55,8 @@ pub const BODIES: &[(&str, Body)] = &[
     ("dirents", dirents),
     ("extensions", extensions),
     ("negotiate", negotiate),
+    ("notify_decode", notify_decode),
+    ("reply_decode", reply_decode),
     ("request_decode", request_decode),
     ("round_trip", round_trip),
 ];
@@ -59,13 +69,17 @@ struct Aligned {
 
 impl Aligned {
     fn new(bytes: &[u8]) -> Self {
-        let mut words = std::vec![0; bytes.len().div_ceil(8)];
-        words.as_mut_slice().as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        Self { words, len: bytes.len() }
+        let mut aligned = Self { words: std::vec![0; bytes.len().div_ceil(8)], len: bytes.len() };
+        aligned.bytes_mut().copy_from_slice(bytes);
+        aligned
     }
 
     fn bytes(&self) -> &[u8] {
         &self.words.as_bytes()[..self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.words.as_mut_slice().as_mut_bytes()[..self.len]
     }
 }
 
@@ -80,5 +94,7 @@ fn with_length(data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

@@ -23,17 +23,16 @@ pub(super) struct Oracle {
 }
 
 /// Name, offset and size of each field of a struct.
-type Fields = Vec<(String, usize, usize)>;
+pub(super) type Fields = Vec<(String, usize, usize)>;
 /// Size of a struct, and its fields.
-type Layout = (usize, Fields);
+pub(super) type Layout = (usize, Fields);
 
 struct Row {
     name: String,
     argument_len: usize,
     /// Those of the fixed struct.
     fields: Fields,
-    /// What a body may consist of: structs joined by `+`, forms separated by `|`.
-    #[cfg(test)]
+    /// What a body may consist of: structs joined by `+`, forms separated by `|`; or `none`.
     reply: String,
     /// What follows it: `name\0`, `data`, `fuse_forget_one*`, `extensions?`.
     after: Vec<String>,
@@ -74,7 +73,6 @@ impl Oracle {
                 name: row["name"].as_str().unwrap().to_string(),
                 argument_len: index(&row["argument_len"]),
                 fields,
-                #[cfg(test)]
                 reply: row["reply"].as_str().unwrap_or("none").to_string(),
                 after: after.iter().map(|part| part.as_str().unwrap().to_string()).collect(),
             }
@@ -111,6 +109,47 @@ impl Oracle {
             form.split('+').map(len).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
         };
         self.rows[&opcode].reply.split('|').map(form).collect()
+    }
+
+    /// Name of an opcode, and the forms of the body of a success.
+    pub(super) fn answered(&self, opcode: u64) -> Option<(&str, impl Iterator<Item = &str>)> {
+        self.rows.get(&opcode).map(|row| (row.name.as_str(), row.reply.split('|')))
+    }
+
+    /// Size of a struct and its fields, if there is one of this name.
+    pub(super) fn layout(&self, name: &str) -> Option<&Layout> {
+        self.layouts.get(name)
+    }
+
+    /// Names of all opcodes, in the order of their numbers.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.rows.values().map(|row| row.name.as_str())
+    }
+
+    /// All fields of the fixed struct of `name` with this value, but for counts of what follows.
+    pub(super) fn every_field(&self, name: &str, value: u64) -> Vec<(&str, u64)> {
+        let row = self.rows.values().find(|row| row.name == name).unwrap();
+        let words = row.fields.iter().filter(|(.., size)| *size <= 8);
+        let labels = words.map(|(label, ..)| label.as_str());
+        labels
+            .filter(|it| !matches!(*it, "count" | "in_size" | "size"))
+            .map(|it| (it, value))
+            .collect()
+    }
+
+    /// A request of the opcode `name` with these fields as far as it has them, and `x` for strings.
+    pub(super) fn ask(&self, name: &str, values: &[(&str, u64)]) -> Vec<u8> {
+        let place = self.names().position(|it| it == name).unwrap();
+        let mut message = self.build(place, &[], [b"x"; 2], &[], &[]);
+        for (label, at, size) in &self.rows.values().nth(place).unwrap().fields {
+            if let Some((_, value)) = values.iter().find(|it| it.0 == label) {
+                let at = HEADER_LEN + at;
+                let bytes = value.to_ne_bytes();
+                let from = if cfg!(target_endian = "big") { 8 - size } else { 0 };
+                message[at..at + size].copy_from_slice(&bytes[from..from + size]);
+            }
+        }
+        message
     }
 
     /// Compares the struct `name` at the front of `bytes` with the expected values; all other
@@ -241,6 +280,11 @@ fn flatten(
 }
 
 impl<'a> Pieces<'a> {
+    /// The fields of the longest form of the fixed struct.
+    pub(super) fn fields(&self) -> &'static [(String, usize, usize)] {
+        self.row.map_or(&[], |row| row.fields.as_slice())
+    }
+
     /// The value of a field, or with `field:CONSTANT` whether it has those bits.
     ///
     /// A field beyond a shorter form of the struct is 0.
@@ -288,18 +332,18 @@ impl<'a> Pieces<'a> {
     fn extend(&mut self, all: &'a [u8]) -> Option<()> {
         let mut at = 0;
         while at < all.len() {
-            let (size, kind) = (number(all, at, 4) as usize, number(all, at + 4, 4));
-            let next = at + size.next_multiple_of(8);
-            if size < 8 || next > all.len() {
+            let (size, kind) = (number(all, at, 4), number(all, at + 4, 4));
+            let next = at as u64 + size.next_multiple_of(8);
+            if size < 8 || next > all.len() as u64 {
                 return None;
             }
-            let end = at + size;
+            let (next, end) = (next as usize, at + size as usize);
             match kind {
                 32 => {
-                    let nr = number(all.get(..end)?.get(..at + 12)?, at + 8, 4) as usize;
+                    let nr = number(all.get(..end)?.get(..at + 12)?, at + 8, 4);
                     (12 + 4 * nr <= size).then_some(())?;
                     let gid = |place| number(all, at + 12 + 4 * place, 4) as u32;
-                    self.groups.extend((0..nr).map(gid));
+                    self.groups.extend((0..nr as usize).map(gid));
                 }
                 0..=31 => {
                     let mut here = at + 8;
@@ -317,13 +361,13 @@ impl<'a> Pieces<'a> {
     /// Reads the security context at `here`; gives the position behind it.
     fn context(&mut self, all: &'a [u8], here: usize, end: usize) -> Option<usize> {
         (here + 8 <= end).then_some(())?;
-        let label_len = number(all, here, 4) as usize;
+        let label_len = number(all, here, 4);
         let name_len = all[here + 8..end].iter().position(|&byte| byte == 0)?;
         let label = here + 8 + name_len + 1;
-        let next = here + (8 + name_len + 1 + label_len).next_multiple_of(8);
-        (next <= end).then_some(())?;
-        self.contexts.push((&all[here + 8..][..name_len], &all[label..][..label_len]));
-        Some(next)
+        let next = here as u64 + (9 + name_len as u64 + label_len).next_multiple_of(8);
+        (next <= end as u64).then_some(())?;
+        self.contexts.push((&all[here + 8..][..name_len], &all[label..][..label_len as usize]));
+        Some(next as usize)
     }
 }
 

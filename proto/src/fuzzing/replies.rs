@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::oracle::ORACLE;
 use crate::abi::IoctlIovec;
-use crate::op::FileLock;
+use crate::op::{FileLock, LockKind};
 use crate::reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes};
 use crate::types::Timestamp;
 
@@ -48,7 +48,7 @@ impl Material<'_> {
             atime,
             mtime,
             ctime,
-            mode,
+            mode: mode.into(),
             nlink,
             uid,
             gid,
@@ -217,7 +217,7 @@ impl Material<'_> {
             9 => one(Reply::XattrSize(d), "fuse_getxattr_out", "size", d.into()),
             10 => {
                 let [start, end, ..] = self.q;
-                let lock = FileLock { start, end, kind: d, pid: e };
+                let lock = FileLock { start, end, kind: LockKind(d), pid: e };
                 let names = ["lk.start", "lk.end", "lk.type", "lk.pid"];
                 let values = [start, end, d.into(), e.into()];
                 whole(Reply::Lock(lock), "fuse_lk_out", names.into_iter().zip(values).collect())
@@ -264,5 +264,35 @@ impl Material<'_> {
         }
         assert_eq!(rest, tail);
         (reply, body)
+    }
+}
+
+/// A request that is answered by replies of this form, and has room for this one.
+pub(super) fn question(reply: &Reply<'_>) -> Vec<u8> {
+    let len = |bytes: &[u8]| bytes.len() as u64;
+    let plain = |name| ORACLE.ask(name, &[]);
+    match reply {
+        Reply::Empty => plain("FUSE_UNLINK"),
+        Reply::Entry(_) => plain("FUSE_LOOKUP"),
+        Reply::Attributes(_) => plain("FUSE_SETATTR"),
+        Reply::Statx(_) => plain("FUSE_STATX"),
+        Reply::Opened(_) => plain("FUSE_OPENDIR"),
+        Reply::Created(..) => plain("FUSE_CREATE"),
+        Reply::Written(_) => plain("FUSE_COPY_FILE_RANGE"),
+        Reply::FsStats(_) => plain("FUSE_STATFS"),
+        Reply::Bytes(bytes) => ORACLE.ask("FUSE_READ", &[("size", len(bytes))]),
+        Reply::XattrSize(_) => plain("FUSE_GETXATTR"),
+        Reply::Lock(_) => plain("FUSE_GETLK"),
+        Reply::BMap(_) => plain("FUSE_BMAP"),
+        Reply::Ioctl { data, .. } => ORACLE.ask("FUSE_IOCTL", &[("out_size", len(data))]),
+        Reply::IoctlRetry { input, output } => {
+            let room = 16 * (input.len() + output.len()) as u64;
+            ORACLE.ask("FUSE_IOCTL", &[("flags", 2), ("out_size", room)])
+        }
+        Reply::Poll(_) => plain("FUSE_POLL"),
+        Reply::Offset(_) => plain("FUSE_LSEEK"),
+        Reply::Copied(_) => plain("FUSE_COPY_FILE_RANGE_64"),
+        Reply::Init(_) => plain("FUSE_INIT"),
+        Reply::CuseInit(..) => plain("CUSE_INIT"),
     }
 }

@@ -1,7 +1,9 @@
 //! Requests: any bytes give an operation that borrows from them, or an error that says why.
+//!
+//! An operation encodes to the bytes that it was decoded from, in one piece and for the ring.
 
 use super::fields::{extensions, strings, tail};
-use super::{Aligned, with_length};
+use super::{Aligned, again, with_length};
 use crate::request::{Operation, split};
 
 /// Body of the target `request_decode`.
@@ -24,6 +26,7 @@ pub fn request_decode(data: &[u8]) {
                     assert!(empty || within.start <= inside.start && inside.end <= within.end);
                 }
                 assert!(std::format!("{op:?}").len() < 1000 + 30 * data.len());
+                again::request(message.bytes(), ext);
             }
             Err(error) => assert!(std::format!("{error}").contains(": "), "{error}"),
         }

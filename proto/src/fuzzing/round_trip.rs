@@ -5,7 +5,11 @@ use std::vec::Vec;
 
 use super::differential::compare;
 use super::oracle::ORACLE;
-use super::{notifications, replies};
+use super::reply_decode::asked;
+use super::{Aligned, again, notifications, replies};
+use crate::frame;
+use crate::notify::Notification;
+use crate::reply::Reply;
 
 /// A request of a known opcode, to be laid out by the description of the header.
 #[derive(Arbitrary, Debug)]
@@ -24,12 +28,20 @@ pub fn round_trip(data: &[u8]) {
     match u8::arbitrary(&mut input).unwrap_or_default() % 4 {
         0 => {
             let Ok(material) = replies::Material::arbitrary(&mut input) else { return };
-            material.encoded(&material.iovecs());
+            let iovecs = material.iovecs();
+            let (reply, body) = material.encoded(&iovecs);
+            let body = Aligned::new(&body);
+            let asked = asked(&replies::question(&reply)).unwrap();
+            assert_eq!(Reply::decode(&asked, body.bytes()), Ok(reply));
             return;
         }
         1 => {
             let Ok(material) = notifications::Material::arbitrary(&mut input) else { return };
-            material.encoded(&material.nodes());
+            let nodes = material.nodes();
+            let (notification, message) = material.encoded(&nodes);
+            let body = Aligned::new(&message[16..]);
+            let header = frame::out_header(&message).unwrap();
+            assert_eq!(Notification::decode(&header, body.bytes()), Ok(notification));
             return;
         }
         _ => {}
@@ -37,6 +49,7 @@ pub fn round_trip(data: &[u8]) {
     let Ok(request) = Request::arbitrary(&mut input) else { return };
     let message = request.message();
     assert!(compare(&message, !request.short), "refused: {request:?}");
+    again::request(&message, !request.short);
 }
 
 impl Request<'_> {

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
-use super::BODIES;
+use super::oracle::number;
+use super::{BODIES, seeds};
+use crate::opcode::Opcode;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
 /// All files below `dir`; none if there is no such directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries {
@@ -49,6 +51,20 @@ fn the_corpus_of_each_target_holds() {
             body(&fs::read(path).unwrap());
         }
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
+fn what_the_encoders_make_goes_through_its_body() {
+    let seeds = seeds();
+    for (target, bytes) in &seeds {
+        BODIES.iter().find(|(name, _)| name == target).unwrap().1(bytes);
+    }
+    let of_replies = seeds.iter().filter(|(target, _)| *target == "reply_decode");
+    let mut opcodes: Vec<_> = of_replies.map(|(_, bytes)| number(bytes, 4, 4)).collect();
+    opcodes.sort_unstable();
+    opcodes.dedup();
+    assert_eq!(opcodes.len(), Opcode::COUNT);
 }
 
 #[test]

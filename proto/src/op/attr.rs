@@ -4,6 +4,7 @@ use crate::abi;
 use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
 use crate::flags::{GetAttrFlags, SetAttrValid, StatxMask};
+use crate::mode::Mode;
 use crate::types::{Fh, LockOwner, Timestamp};
 
 /// GETATTR: the attributes of an inode.
@@ -35,7 +36,7 @@ pub struct SetAttr {
     /// The handle, for ftruncate(2) and its like.
     pub fh: Option<Fh>,
     /// Type and permission bits.
-    pub mode: Option<u32>,
+    pub mode: Option<Mode>,
     /// Owning user.
     pub uid: Option<u32>,
     /// Owning group.
@@ -156,7 +157,7 @@ impl SetAttr {
         };
         Ok(Self {
             fh: has(SetAttrValid::FH).then_some(fixed.fh),
-            mode: has(SetAttrValid::MODE).then_some(fixed.mode),
+            mode: has(SetAttrValid::MODE).then_some(Mode(fixed.mode)),
             uid: has(SetAttrValid::UID).then_some(fixed.uid),
             gid: has(SetAttrValid::GID).then_some(fixed.gid),
             size: has(SetAttrValid::SIZE).then_some(fixed.size),
@@ -208,7 +209,7 @@ impl SetAttr {
             atimensec: atime.nanoseconds,
             mtimensec: mtime.nanoseconds,
             ctimensec: ctime.nanoseconds,
-            mode: self.mode.unwrap_or_default(),
+            mode: self.mode.unwrap_or_default().0,
             uid: self.uid.unwrap_or_default(),
             gid: self.gid.unwrap_or_default(),
             ..Default::default()

@@ -6,7 +6,8 @@ use super::Extensions;
 use crate::abi;
 use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::OpenInFlags;
+use crate::flags::{OpenFlags, OpenInFlags};
+use crate::mode::Mode;
 use crate::types::{Name, Text};
 
 /// CREATE: make a regular file and open it, in one step.
@@ -23,9 +24,9 @@ pub struct Create<'a> {
     /// The new name.
     pub name: &'a Name,
     /// Flags of open(2).
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// Type and permission bits; the umask is applied unless DONT_MASK is agreed.
-    pub mode: u32,
+    pub mode: Mode,
     /// The caller's umask; counts only with DONT_MASK.
     pub umask: u32,
     /// What the open asks for beyond open(2).
@@ -47,9 +48,9 @@ pub struct TmpFile<'a> {
     /// Present on the wire, without meaning: the kernel sends `/`.
     pub name: &'a Text,
     /// Flags of open(2).
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// Type and permission bits; the umask is applied unless DONT_MASK is agreed.
-    pub mode: u32,
+    pub mode: Mode,
     /// The caller's umask; counts only with DONT_MASK.
     pub umask: u32,
     /// What the open asks for beyond open(2).
@@ -70,7 +71,7 @@ pub struct MkNod<'a> {
     /// The new name.
     pub name: &'a Name,
     /// Type and permission bits; the umask is applied unless DONT_MASK is agreed.
-    pub mode: u32,
+    pub mode: Mode,
     /// Device number: `(minor & 0xff) | major << 8 | (minor & !0xff) << 12`.
     pub rdev: u32,
     /// The caller's umask; counts only with DONT_MASK.
@@ -92,7 +93,7 @@ pub struct MkDir<'a> {
     /// The new name.
     pub name: &'a Name,
     /// Permission bits, without the type.
-    pub mode: u32,
+    pub mode: Mode,
     /// The caller's umask; counts only with DONT_MASK.
     pub umask: u32,
     /// Label and groups of the caller.
@@ -123,12 +124,13 @@ impl<'a> Create<'a> {
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
         let abi::CreateIn { flags, mode, umask, open_flags } = fixed;
-        Ok(Self { name, flags, mode, umask, open_flags: open_flags.into(), extensions })
+        let (flags, open_flags) = (flags.into(), open_flags.into());
+        Ok(Self { name, flags, mode: Mode(mode), umask, open_flags, extensions })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { flags, mode, umask, .. } = *self;
-        let open_flags = self.open_flags.bits();
+        let Self { mode: Mode(mode), umask, .. } = *self;
+        let (flags, open_flags) = (self.flags.bits(), self.open_flags.bits());
         out.argument(&abi::CreateIn { flags, mode, umask, open_flags });
         out.string(self.name.as_bytes());
         self.extensions.encode(out);
@@ -142,12 +144,13 @@ impl<'a> TmpFile<'a> {
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
         let abi::CreateIn { flags, mode, umask, open_flags } = fixed;
-        Ok(Self { name, flags, mode, umask, open_flags: open_flags.into(), extensions })
+        let (flags, open_flags) = (flags.into(), open_flags.into());
+        Ok(Self { name, flags, mode: Mode(mode), umask, open_flags, extensions })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { flags, mode, umask, .. } = *self;
-        let open_flags = self.open_flags.bits();
+        let Self { mode: Mode(mode), umask, .. } = *self;
+        let (flags, open_flags) = (self.flags.bits(), self.open_flags.bits());
         out.argument(&abi::CreateIn { flags, mode, umask, open_flags });
         out.string(self.name.as_bytes());
         self.extensions.encode(out);
@@ -160,11 +163,12 @@ impl<'a> MkNod<'a> {
         let name = parts.name("name")?;
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
-        Ok(Self { name, mode: fixed.mode, rdev: fixed.rdev, umask: fixed.umask, extensions })
+        let abi::MknodIn { mode, rdev, umask, .. } = fixed;
+        Ok(Self { name, mode: Mode(mode), rdev, umask, extensions })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { mode, rdev, umask, .. } = *self;
+        let Self { mode: Mode(mode), rdev, umask, .. } = *self;
         out.argument(&abi::MknodIn { mode, rdev, umask, padding: 0 });
         out.string(self.name.as_bytes());
         self.extensions.encode(out);
@@ -177,11 +181,11 @@ impl<'a> MkDir<'a> {
         let name = parts.name("name")?;
         let extensions = Extensions::decode(&mut parts)?;
         parts.end()?;
-        Ok(Self { name, mode: fixed.mode, umask: fixed.umask, extensions })
+        Ok(Self { name, mode: Mode(fixed.mode), umask: fixed.umask, extensions })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        out.argument(&abi::MkdirIn { mode: self.mode, umask: self.umask });
+        out.argument(&abi::MkdirIn { mode: self.mode.0, umask: self.umask });
         out.string(self.name.as_bytes());
         self.extensions.encode(out);
     }

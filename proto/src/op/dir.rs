@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::{FSyncFlags, OpenInFlags, ReadFlags, ReleaseFlags};
+use crate::flags::{FSyncFlags, OpenFlags, OpenInFlags, ReadFlags, ReleaseFlags};
 use crate::types::{Fh, LockOwner};
 
 /// OPENDIR: open a directory.
@@ -17,7 +17,7 @@ use crate::types::{Fh, LockOwner};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenDir {
     /// Flags of open(2).
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// What the open asks for beyond open(2).
     pub open_flags: OpenInFlags,
 }
@@ -43,7 +43,7 @@ pub struct ReadDir {
     /// Owner of locks, if the flags say so; never for directories today.
     pub lock_owner: Option<LockOwner>,
     /// Flags of the open file.
-    pub flags: u32,
+    pub flags: OpenFlags,
 }
 
 /// READDIRPLUS: records of a directory with a look-up of each name.
@@ -67,7 +67,7 @@ pub struct ReadDirPlus {
     /// Owner of locks, if the flags say so; never for directories today.
     pub lock_owner: Option<LockOwner>,
     /// Flags of the open file.
-    pub flags: u32,
+    pub flags: OpenFlags,
 }
 
 /// RELEASEDIR: the last reference to an open directory is gone.
@@ -82,7 +82,7 @@ pub struct ReleaseDir {
     /// The handle that ends.
     pub fh: Fh,
     /// Flags of the open file.
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// The flag word.
     pub release_flags: ReleaseFlags,
     /// Owner of locks; counts only with FLOCK_UNLOCK.
@@ -111,11 +111,11 @@ impl OpenDir {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
-        Ok(Self { flags, open_flags: open_flags.into() })
+        Ok(Self { flags: flags.into(), open_flags: open_flags.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let (flags, open_flags) = (self.flags, self.open_flags.bits());
+        let (flags, open_flags) = (self.flags.bits(), self.open_flags.bits());
         out.argument(&abi::OpenIn { flags, open_flags });
     }
 }
@@ -128,7 +128,7 @@ impl ReadDir {
         let read_flags = ReadFlags::from(fixed.read_flags);
         let lock_owner = read_flags.contains(ReadFlags::LOCKOWNER).then_some(fixed.lock_owner);
         let abi::ReadIn { fh, offset, size, flags, .. } = fixed;
-        Ok(Self { fh, offset, size, read_flags, lock_owner, flags })
+        Ok(Self { fh, offset, size, read_flags, lock_owner, flags: flags.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
@@ -141,7 +141,7 @@ impl ReadDir {
             size,
             read_flags: read_flags.bits(),
             lock_owner: self.lock_owner.unwrap_or_default(),
-            flags,
+            flags: flags.bits(),
             padding: 0,
         });
     }
@@ -164,12 +164,13 @@ impl ReleaseDir {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::ReleaseIn { fh, flags, release_flags, lock_owner } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, flags, release_flags: release_flags.into(), lock_owner })
+        let (flags, release_flags) = (flags.into(), release_flags.into());
+        Ok(Self { fh, flags, release_flags, lock_owner })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { fh, flags, lock_owner, .. } = *self;
-        let release_flags = self.release_flags.bits();
+        let Self { fh, lock_owner, .. } = *self;
+        let (flags, release_flags) = (self.flags.bits(), self.release_flags.bits());
         out.argument(&abi::ReleaseIn { fh, flags, release_flags, lock_owner });
     }
 }

@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::{FSyncFlags, OpenInFlags, ReadFlags, ReleaseFlags, WriteFlags};
+use crate::flags::{FSyncFlags, OpenFlags, OpenInFlags, ReadFlags, ReleaseFlags, WriteFlags};
 use crate::types::{Fh, LockOwner};
 
 /// OPEN: open a regular file.
@@ -17,7 +17,7 @@ use crate::types::{Fh, LockOwner};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     /// Flags of open(2), without O_CREAT, O_EXCL, O_NOCTTY; O_TRUNC only with ATOMIC_O_TRUNC.
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// What the open asks for beyond open(2).
     pub open_flags: OpenInFlags,
 }
@@ -44,7 +44,7 @@ pub struct Read {
     /// Owner of locks; only from direct I/O.
     pub lock_owner: Option<LockOwner>,
     /// Flags of the open file.
-    pub flags: u32,
+    pub flags: OpenFlags,
 }
 
 /// WRITE: bytes for a file.
@@ -69,7 +69,7 @@ pub struct Write<'a> {
     /// Owner of locks; only from direct I/O.
     pub lock_owner: Option<LockOwner>,
     /// Flags of the open file, and O_DSYNC or O_SYNC of this call; 0 with WRITE_CACHE.
-    pub flags: u32,
+    pub flags: OpenFlags,
 }
 
 /// FLUSH: a descriptor of the file is being closed.
@@ -99,7 +99,7 @@ pub struct Release {
     /// The handle that ends.
     pub fh: Fh,
     /// Flags of the open file.
-    pub flags: u32,
+    pub flags: OpenFlags,
     /// The flag word.
     pub release_flags: ReleaseFlags,
     /// Owner of locks; counts only with FLOCK_UNLOCK.
@@ -128,11 +128,11 @@ impl Open {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::OpenIn { flags, open_flags } = parts.argument()?;
         parts.end()?;
-        Ok(Self { flags, open_flags: open_flags.into() })
+        Ok(Self { flags: flags.into(), open_flags: open_flags.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let (flags, open_flags) = (self.flags, self.open_flags.bits());
+        let (flags, open_flags) = (self.flags.bits(), self.open_flags.bits());
         out.argument(&abi::OpenIn { flags, open_flags });
     }
 }
@@ -145,7 +145,7 @@ impl Read {
         let read_flags = ReadFlags::from(fixed.read_flags);
         let lock_owner = read_flags.contains(ReadFlags::LOCKOWNER).then_some(fixed.lock_owner);
         let abi::ReadIn { fh, offset, size, flags, .. } = fixed;
-        Ok(Self { fh, offset, size, read_flags, lock_owner, flags })
+        Ok(Self { fh, offset, size, read_flags, lock_owner, flags: flags.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
@@ -158,7 +158,7 @@ impl Read {
             size,
             read_flags: read_flags.bits(),
             lock_owner: self.lock_owner.unwrap_or_default(),
-            flags,
+            flags: flags.bits(),
             padding: 0,
         });
     }
@@ -174,7 +174,7 @@ impl<'a> Write<'a> {
         let owned = write_flags.contains(WriteFlags::WRITE_LOCKOWNER);
         let lock_owner = owned.then_some(fixed.lock_owner);
         let abi::WriteIn { fh, offset, flags, .. } = fixed;
-        Ok(Self { fh, offset, data, write_flags, lock_owner, flags })
+        Ok(Self { fh, offset, data, write_flags, lock_owner, flags: flags.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
@@ -187,7 +187,7 @@ impl<'a> Write<'a> {
             size: wire_len(self.data),
             write_flags: write_flags.bits(),
             lock_owner: self.lock_owner.unwrap_or_default(),
-            flags,
+            flags: flags.bits(),
             padding: 0,
         });
         out.data(self.data);
@@ -213,12 +213,13 @@ impl Release {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::ReleaseIn { fh, flags, release_flags, lock_owner } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, flags, release_flags: release_flags.into(), lock_owner })
+        let (flags, release_flags) = (flags.into(), release_flags.into());
+        Ok(Self { fh, flags, release_flags, lock_owner })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { fh, flags, lock_owner, .. } = *self;
-        let release_flags = self.release_flags.bits();
+        let Self { fh, lock_owner, .. } = *self;
+        let (flags, release_flags) = (self.flags.bits(), self.release_flags.bits());
         out.argument(&abi::ReleaseIn { fh, flags, release_flags, lock_owner });
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! They come only with POSIX_LOCKS or FLOCK_LOCKS agreed; without, the kernel locks locally.
 
+use core::fmt;
+
 use crate::abi;
 use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
@@ -15,19 +17,41 @@ pub struct FileLock {
     pub start: u64,
     /// Last byte; [`FileLock::TO_EOF`] for the end of the file.
     pub end: u64,
-    /// [`FileLock::READ`], [`FileLock::WRITE`] or [`FileLock::UNLOCK`].
-    pub kind: u32,
+    /// What it keeps from others.
+    pub kind: LockKind,
     /// Process (thread group) id of the holder.
     pub pid: u32,
 }
 
-impl FileLock {
+/// Kind of a lock, as fcntl(2) numbers it; what is none of the three is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LockKind(
+    /// The wire form.
+    pub u32,
+);
+
+impl LockKind {
     /// `F_RDLCK`: shared.
-    pub const READ: u32 = 0;
+    pub const READ: Self = Self(0);
     /// `F_WRLCK`: exclusive.
-    pub const WRITE: u32 = 1;
+    pub const WRITE: Self = Self(1);
     /// `F_UNLCK`: none.
-    pub const UNLOCK: u32 = 2;
+    pub const UNLOCK: Self = Self(2);
+}
+
+impl fmt::Display for LockKind {
+    /// `READ`, or the number where it has no name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::READ => f.write_str("READ"),
+            Self::WRITE => f.write_str("WRITE"),
+            Self::UNLOCK => f.write_str("UNLOCK"),
+            Self(other) => fmt::Display::fmt(&other, f),
+        }
+    }
+}
+
+impl FileLock {
     /// The last byte of a lock up to the end of the file; nothing larger is valid.
     pub const TO_EOF: u64 = i64::MAX.cast_unsigned();
 }
@@ -35,14 +59,14 @@ impl FileLock {
 impl From<abi::FileLock> for FileLock {
     fn from(wire: abi::FileLock) -> Self {
         let abi::FileLock { start, end, kind, pid } = wire;
-        Self { start, end, kind, pid }
+        Self { start, end, kind: LockKind(kind), pid }
     }
 }
 
 impl From<FileLock> for abi::FileLock {
     fn from(lock: FileLock) -> Self {
         let FileLock { start, end, kind, pid } = lock;
-        Self { start, end, kind, pid }
+        Self { start, end, kind: kind.0, pid }
     }
 }
 

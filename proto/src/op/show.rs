@@ -29,12 +29,12 @@ shows! {
         extensions(&op.extensions, line);
     };
     MkNod<'_>: |op, line| {
-        line.quoted(op.name.as_bytes()).octal("mode", op.mode).octal("umask", op.umask);
+        line.quoted(op.name.as_bytes()).field("mode", op.mode).octal("umask", op.umask);
         line.hex("rdev", op.rdev);
         extensions(&op.extensions, line);
     };
     MkDir<'_>: |op, line| {
-        line.quoted(op.name.as_bytes()).octal("mode", op.mode).octal("umask", op.umask);
+        line.quoted(op.name.as_bytes()).field("mode", op.mode).octal("umask", op.umask);
         extensions(&op.extensions, line);
     };
     Rename<'_>: |op, line| line
@@ -43,45 +43,45 @@ shows! {
         .quoted(op.new_name.as_bytes())
         .flags("flags", op.flags);
     Link<'_>: |op, line| line.field("source", op.source).quoted(op.name.as_bytes());
-    Open: |op, line| line.hex("flags", op.flags).flags("open_flags", op.open_flags);
-    OpenDir: |op, line| line.hex("flags", op.flags).flags("open_flags", op.open_flags);
+    Open: |op, line| line.flags("flags", op.flags).flags("open_flags", op.open_flags);
+    OpenDir: |op, line| line.flags("flags", op.flags).flags("open_flags", op.open_flags);
     Read: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
         .field("size", op.size)
         .flags("read_flags", op.read_flags)
         .maybe("lock_owner", op.lock_owner)
-        .hex("flags", op.flags);
+        .flags("flags", op.flags);
     Write<'_>: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
         .field("size", op.data.len())
         .flags("write_flags", op.write_flags)
         .maybe("lock_owner", op.lock_owner)
-        .hex("flags", op.flags);
+        .flags("flags", op.flags);
     ReadDir: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
         .field("size", op.size)
         .flags("read_flags", op.read_flags)
         .maybe("lock_owner", op.lock_owner)
-        .hex("flags", op.flags);
+        .flags("flags", op.flags);
     ReadDirPlus: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
         .field("size", op.size)
         .flags("read_flags", op.read_flags)
         .maybe("lock_owner", op.lock_owner)
-        .hex("flags", op.flags);
+        .flags("flags", op.flags);
     StatFs: |_op, _line| ();
     Release: |op, line| line
         .field("fh", op.fh)
-        .hex("flags", op.flags)
+        .flags("flags", op.flags)
         .flags("release_flags", op.release_flags)
         .field("lock_owner", op.lock_owner);
     ReleaseDir: |op, line| line
         .field("fh", op.fh)
-        .hex("flags", op.flags)
+        .flags("flags", op.flags)
         .flags("release_flags", op.release_flags)
         .field("lock_owner", op.lock_owner);
     FSync: |op, line| line.field("fh", op.fh).flags("fsync_flags", op.fsync_flags);
@@ -103,13 +103,13 @@ shows! {
     SetLkW: |op, line| lock(op.fh, op.owner, &op.lock, line).flags("lk_flags", op.lk_flags);
     Access: |op, line| line.octal("mask", op.mask);
     Create<'_>: |op, line| {
-        line.quoted(op.name.as_bytes()).octal("mode", op.mode).octal("umask", op.umask);
-        line.hex("flags", op.flags).flags("open_flags", op.open_flags);
+        line.quoted(op.name.as_bytes()).field("mode", op.mode).octal("umask", op.umask);
+        line.flags("flags", op.flags).flags("open_flags", op.open_flags);
         extensions(&op.extensions, line);
     };
     TmpFile<'_>: |op, line| {
-        line.octal("mode", op.mode).octal("umask", op.umask);
-        line.hex("flags", op.flags).flags("open_flags", op.open_flags);
+        line.field("mode", op.mode).octal("umask", op.umask);
+        line.flags("flags", op.flags).flags("open_flags", op.open_flags);
         extensions(&op.extensions, line);
     };
     Interrupt: |op, line| line.field("unique", op.unique);
@@ -178,13 +178,7 @@ fn lock<'l, 'a, 'f>(
 
 impl Show for FileLock {
     fn show(&self, line: &mut Line<'_, '_>) {
-        match self.kind {
-            Self::READ => line.field("kind", "READ"),
-            Self::WRITE => line.field("kind", "WRITE"),
-            Self::UNLOCK => line.field("kind", "UNLOCK"),
-            other => line.field("kind", other),
-        };
-        line.field("start", self.start);
+        line.field("kind", self.kind).field("start", self.start);
         match self.end {
             Self::TO_EOF => line.field("end", "EOF"),
             end => line.field("end", end),
@@ -196,7 +190,7 @@ impl Show for FileLock {
 fn set_attr(op: &SetAttr, line: &mut Line<'_, '_>) {
     line.maybe("fh", op.fh);
     if let Some(mode) = op.mode {
-        line.octal("mode", mode);
+        line.field("mode", mode);
     }
     line.maybe("uid", op.uid).maybe("gid", op.gid).maybe("size", op.size);
     for (label, time) in [("atime", op.atime), ("mtime", op.mtime)] {

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::abi;
 use crate::flags::{AttrFlags, StatxMask};
+use crate::mode::Mode;
 use crate::types::{Generation, NodeId, Timestamp};
 
 /// Attributes of an inode, as stat(2) shows them.
@@ -22,7 +23,7 @@ pub struct Attr {
     /// Last change of the attributes.
     pub ctime: Timestamp,
     /// Type and permission bits; the type must be one of the seven.
-    pub mode: u32,
+    pub mode: Mode,
     /// Number of hard links.
     pub nlink: u32,
     /// Owning user.
@@ -38,27 +39,13 @@ pub struct Attr {
 }
 
 impl Attr {
-    /// The type as a directory record says it: `mode >> 12`.
-    #[must_use]
-    pub const fn kind(&self) -> u32 {
-        self.mode >> 12
-    }
-
     /// Whether the kernel takes these: the type is one of the seven, the size below 2^63.
     ///
     /// Kernel: fs/fuse/dir.c, `fuse_invalid_attr`.
     #[must_use]
     pub const fn is_valid(&self) -> bool {
-        is_file_type(self.mode) && self.size <= i64::MAX.cast_unsigned()
+        self.mode.file_type().is_valid() && self.size <= i64::MAX.cast_unsigned()
     }
-}
-
-/// The bits of a mode that say the type.
-pub(super) const TYPE_MASK: u32 = 0o170_000;
-
-/// Whether the type in `mode` is one of the seven.
-pub(super) const fn is_file_type(mode: u32) -> bool {
-    matches!((mode & TYPE_MASK) >> 12, 1 | 2 | 4 | 6 | 8 | 10 | 12)
 }
 
 impl From<&Attr> for abi::Attr {
@@ -73,7 +60,7 @@ impl From<&Attr> for abi::Attr {
             atimensec: attr.atime.nanoseconds,
             mtimensec: attr.mtime.nanoseconds,
             ctimensec: attr.ctime.nanoseconds,
-            mode: attr.mode,
+            mode: attr.mode.0,
             nlink: attr.nlink,
             uid: attr.uid,
             gid: attr.gid,
@@ -93,7 +80,7 @@ impl From<&abi::Attr> for Attr {
             atime: Timestamp::from_wire(wire.atime, wire.atimensec),
             mtime: Timestamp::from_wire(wire.mtime, wire.mtimensec),
             ctime: Timestamp::from_wire(wire.ctime, wire.ctimensec),
-            mode: wire.mode,
+            mode: Mode(wire.mode),
             nlink: wire.nlink,
             uid: wire.uid,
             gid: wire.gid,

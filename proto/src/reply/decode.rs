@@ -10,6 +10,7 @@ use super::Reply;
 use crate::abi::{self, KERNEL_MINOR_VERSION_MIN, KERNEL_VERSION, OutHeader};
 use crate::cursor::{DecodeError, Expected};
 use crate::flags::{IoctlFlags, WriteFlags};
+use crate::mode::Mode;
 use crate::opcode::Opcode;
 use crate::request::Operation;
 use crate::types::Errno;
@@ -31,7 +32,7 @@ pub struct Asked {
     /// What the answer cannot exceed: bytes of room, or bytes to be written or copied.
     pub(super) limit: u64,
     /// The mode that MKNOD asks for.
-    pub(super) mode: u32,
+    pub(super) mode: Mode,
     /// A form with looser rules: WRITE from the page cache, LOOKUP of `.` and `..`, unrestricted
     /// IOCTL.
     pub(super) relaxed: bool,
@@ -74,7 +75,7 @@ impl Asked {
         let mut asked = Self {
             opcode: op.raw_opcode(),
             limit: 0,
-            mode: 0,
+            mode: Mode(0),
             relaxed: false,
             exact: false,
             page_size: 4096,
@@ -232,14 +233,18 @@ impl Asked {
 /// The header's unique is not looked at: the caller has found the request by it.
 ///
 /// # Errors
-/// [`DecodeError`] when the header's length is not that of the message, its error is outside
-/// -511..=0, an error has a body, or the body is not what [`Reply::decode`] takes.
+/// [`DecodeError`] when the header's length is not that of the message, the request has no answer,
+/// not even an error, the error is outside -511..=0 or has a body, or the body is not what
+/// [`Reply::decode`] takes.
 pub fn decode<'a>(
     asked: &Asked,
     header: &OutHeader,
     body: &'a [u8],
 ) -> Result<Answer<'a>, DecodeError> {
     check_len_field(asked, header, body)?;
+    if asked.is_unanswered() {
+        return Err(asked.error("message", Expected::NoReply));
+    }
     if header.error == 0 {
         return Reply::decode(asked, body).map(Ok);
     }

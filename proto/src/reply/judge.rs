@@ -17,6 +17,7 @@ use super::rules::{Broken, ioctl_ranges, values};
 use super::{Answer, Asked, Reply};
 use crate::abi::OutHeader;
 use crate::cursor::{DecodeError, Expected};
+use crate::mode::FileType;
 use crate::opcode::Opcode;
 use crate::types::{Errno, NodeId};
 
@@ -35,9 +36,9 @@ pub enum Lane {
 pub struct Known {
     /// The way of the reply.
     pub lane: Lane,
-    /// Mode of the inode that GETATTR, SETATTR or STATX are about, or of the source of LINK: its
-    /// type must stay. Only the type bits count.
-    pub mode: Option<u32>,
+    /// Type of the inode that GETATTR, SETATTR or STATX are about, or of the source of LINK: it
+    /// must stay.
+    pub file_type: Option<FileType>,
     /// The nodeid that LOOKUP of `.` was asked by: the answer must have it.
     pub nodeid: Option<NodeId>,
     /// Whether PASSTHROUGH is agreed.
@@ -55,7 +56,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             lane: Lane::Device,
-            mode: None,
+            file_type: None,
             nodeid: None,
             passthrough: true,
             default_permissions: true,

@@ -5,14 +5,14 @@
 
 use zerocopy::FromBytes;
 
-use super::attr::{TYPE_MASK, is_file_type};
 use super::judge::{Adjusted, Aftermath, Known};
 use super::{Asked, Attr, Entry, Opened, Reply, Statx};
 use crate::abi;
 use crate::cursor::Expected;
 use crate::dirent::{DirentPlusReader, DirentReader, LookUp};
 use crate::flags::{FOpenFlags, InitFlags, IoctlFlags, StatxMask};
-use crate::op::FileLock;
+use crate::mode::{FileType, Mode};
+use crate::op::{FileLock, LockKind};
 use crate::opcode::Opcode;
 use crate::types::{Errno, NodeId};
 
@@ -23,9 +23,6 @@ const PASSTHROUGH_MASK: FOpenFlags = FOpenFlags::PASSTHROUGH
     .union(FOpenFlags::DIRECT_IO)
     .union(FOpenFlags::PARALLEL_DIRECT_WRITES)
     .union(FOpenFlags::NOFLUSH);
-const REGULAR: u32 = 0o100_000;
-const DIRECTORY: u32 = 0o040_000;
-const LINK: u32 = 0o120_000;
 
 /// A broken rule, before it is known what comes of it.
 pub(super) type Broken = (&'static str, Expected, Errno, Aftermath);
@@ -44,15 +41,15 @@ pub(super) fn values(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked
         Reply::Entry(entry) if opcode == Some(Opcode::Lookup) => looked_up(asked, known, entry),
         Reply::Entry(entry) => {
             let kind = match opcode {
-                Some(Opcode::MkDir) => Some(DIRECTORY),
-                Some(Opcode::Symlink) => Some(LINK),
-                Some(Opcode::MkNod) => Some(asked.mode),
-                _ => known.mode,
+                Some(Opcode::MkDir) => Some(FileType::DIRECTORY),
+                Some(Opcode::Symlink) => Some(FileType::SYMLINK),
+                Some(Opcode::MkNod) => Some(asked.mode.file_type()),
+                _ => known.file_type,
             };
             made(entry, kind)
         }
         Reply::Created(entry, opened) => {
-            made(entry, Some(REGULAR))?;
+            made(entry, Some(FileType::REGULAR))?;
             handle(known, opened)
         }
         Reply::Opened(opened) if opcode == Some(Opcode::OpenDir) => {
@@ -60,8 +57,10 @@ pub(super) fn values(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked
             Ok(if direct { Adjusted::DIRECT_IO } else { Adjusted::empty() })
         }
         Reply::Opened(opened) => handle(known, opened),
-        Reply::Attributes(attributes) => attr(&attributes.attr, known.mode, Aftermath::BadInode),
-        Reply::Statx(attributes) => statx(&attributes.statx, known.mode),
+        Reply::Attributes(attributes) => {
+            attr(&attributes.attr, known.file_type, Aftermath::BadInode)
+        }
+        Reply::Statx(attributes) => statx(&attributes.statx, known.file_type),
         Reply::Written(_) if asked.relaxed => FINE,
         Reply::Written(size) => at_most("size", (*size).into(), asked.limit),
         Reply::Copied(count) => at_most("bytes_copied", *count, asked.limit),
@@ -107,9 +106,9 @@ fn at_most(field: &'static str, found: u64, expected: u64) -> Checked {
 }
 
 /// The same type, if one is known; else one of the seven.
-fn file_type(found: u32, kind: Option<u32>, aftermath: Aftermath) -> Checked {
-    let expected = kind.map(|mode| mode & TYPE_MASK);
-    if is_file_type(found) && expected.is_none_or(|kind| kind == found & TYPE_MASK) {
+fn file_type(found: Mode, expected: Option<FileType>, aftermath: Aftermath) -> Checked {
+    let kind = found.file_type();
+    if kind.is_valid() && expected.is_none_or(|expected| expected == kind) {
         return FINE;
     }
     broken("mode", Expected::FileType { expected, found }, aftermath)
@@ -123,7 +122,7 @@ fn file_size(found: u64, aftermath: Aftermath) -> Checked {
     broken("size", Expected::AtMost { expected, found }, aftermath)
 }
 
-fn attr(attr: &Attr, kind: Option<u32>, aftermath: Aftermath) -> Checked {
+fn attr(attr: &Attr, kind: Option<FileType>, aftermath: Aftermath) -> Checked {
     file_type(attr.mode, kind, aftermath)?;
     file_size(attr.size, aftermath)
 }
@@ -144,7 +143,7 @@ fn looked_up(asked: &Asked, known: &Known, entry: &Entry) -> Checked {
 }
 
 /// Kernel: fs/fuse/dir.c, `create_new_entry` and `fuse_create_open`.
-fn made(entry: &Entry, kind: Option<u32>) -> Checked {
+fn made(entry: &Entry, kind: Option<FileType>) -> Checked {
     let found = entry.nodeid;
     if found == NodeId(0) || found.is_root() {
         let expected = Expected::Nodeid { expected: None, found };
@@ -173,12 +172,12 @@ fn handle(known: &Known, opened: &Opened) -> Checked {
 }
 
 /// Kernel: fs/fuse/dir.c, `fuse_do_statx`.
-fn statx(statx: &Statx, kind: Option<u32>) -> Checked {
+fn statx(statx: &Statx, kind: Option<FileType>) -> Checked {
     if statx.mask.contains(StatxMask::SIZE) {
         file_size(statx.size, Aftermath::BadInode)?;
     }
     if statx.mask.contains(StatxMask::TYPE) {
-        file_type(statx.mode.into(), kind, Aftermath::BadInode)?;
+        file_type(Mode(statx.mode.into()), kind, Aftermath::BadInode)?;
     }
     let whole = statx.mask.contains(StatxMask::BASIC_STATS);
     Ok(if whole { Adjusted::empty() } else { Adjusted::NOT_CACHED })
@@ -221,8 +220,8 @@ fn xattr_list(list: &[u8]) -> Checked {
 /// Kernel: fs/fuse/file.c, `convert_fuse_file_lock`.
 fn file_lock(lock: &FileLock) -> Checked {
     match lock.kind {
-        FileLock::UNLOCK => FINE,
-        FileLock::READ | FileLock::WRITE => {
+        LockKind::UNLOCK => FINE,
+        LockKind::READ | LockKind::WRITE => {
             at_most("end", lock.end, FileLock::TO_EOF)?;
             at_most("start", lock.start, lock.end)
         }

@@ -117,7 +117,7 @@ impl Show for Entry {
 
 impl Show for Attr {
     fn show(&self, line: &mut Line<'_, '_>) {
-        line.field("ino", self.ino).octal("mode", self.mode).field("nlink", self.nlink);
+        line.field("ino", self.ino).field("mode", self.mode).field("nlink", self.nlink);
         line.field("uid", self.uid).field("gid", self.gid).field("size", self.size);
         line.field("blocks", self.blocks).field("blksize", self.blksize);
         line.time("atime", self.atime).time("mtime", self.mtime).time("ctime", self.ctime);

@@ -1,7 +1,7 @@
 //! For each form of a reply, the operations that ask for it.
 
 use fusewire_proto::flags::*;
-use fusewire_proto::{Fh, LockOwner, Name, NodeId, Operation, Reply, Text, XattrName, op};
+use fusewire_proto::{Fh, LockOwner, Mode, Name, NodeId, Operation, Reply, Text, XattrName, op};
 
 pub(crate) fn name() -> &'static Name {
     Name::new(b"name").unwrap()
@@ -13,23 +13,45 @@ fn xattr() -> &'static XattrName {
 
 pub(crate) fn read(size: u32) -> Operation<'static> {
     let (fh, read_flags) = (Fh(1), ReadFlags::empty());
-    Operation::Read(op::Read { fh, offset: 0, size, read_flags, lock_owner: None, flags: 0 })
+    Operation::Read(op::Read {
+        fh,
+        offset: 0,
+        size,
+        read_flags,
+        lock_owner: None,
+        flags: OpenFlags::empty(),
+    })
 }
 
 pub(crate) fn readdir(size: u32) -> Operation<'static> {
     let (fh, read_flags) = (Fh(1), ReadFlags::empty());
-    Operation::ReadDir(op::ReadDir { fh, offset: 0, size, read_flags, lock_owner: None, flags: 0 })
+    Operation::ReadDir(op::ReadDir {
+        fh,
+        offset: 0,
+        size,
+        read_flags,
+        lock_owner: None,
+        flags: OpenFlags::empty(),
+    })
 }
 
 pub(crate) fn readdirplus(size: u32) -> Operation<'static> {
     let (fh, read_flags, lock_owner) = (Fh(1), ReadFlags::empty(), None);
-    let op = op::ReadDirPlus { fh, offset: 0, size, read_flags, lock_owner, flags: 0 };
+    let op =
+        op::ReadDirPlus { fh, offset: 0, size, read_flags, lock_owner, flags: OpenFlags::empty() };
     Operation::ReadDirPlus(op)
 }
 
 pub(crate) fn write(data: &[u8], write_flags: WriteFlags) -> Operation<'_> {
     let fh = Fh(1);
-    Operation::Write(op::Write { fh, offset: 0, data, write_flags, lock_owner: None, flags: 0 })
+    Operation::Write(op::Write {
+        fh,
+        offset: 0,
+        data,
+        write_flags,
+        lock_owner: None,
+        flags: OpenFlags::empty(),
+    })
 }
 
 pub(crate) fn copy(length: u64) -> op::CopyFileRange {
@@ -59,12 +81,12 @@ pub(crate) fn ioctl(command: u32, flags: IoctlFlags, out_size: u32) -> Operation
 
 pub(crate) fn mknod(mode: u32) -> Operation<'static> {
     let extensions = op::Extensions::default();
-    Operation::MkNod(op::MkNod { name: name(), mode, rdev: 0, umask: 0, extensions })
+    Operation::MkNod(op::MkNod { name: name(), mode: Mode(mode), rdev: 0, umask: 0, extensions })
 }
 
 pub(crate) fn mkdir() -> Operation<'static> {
     let extensions = op::Extensions::default();
-    Operation::MkDir(op::MkDir { name: name(), mode: 0o755, umask: 0, extensions })
+    Operation::MkDir(op::MkDir { name: name(), mode: Mode(0o755), umask: 0, extensions })
 }
 
 pub(crate) fn symlink() -> Operation<'static> {
@@ -75,13 +97,27 @@ pub(crate) fn symlink() -> Operation<'static> {
 pub(crate) fn create() -> Operation<'static> {
     let (name, open_flags) = (name(), OpenInFlags::empty());
     let extensions = op::Extensions::default();
-    Operation::Create(op::Create { name, flags: 0, mode: 0, umask: 0, open_flags, extensions })
+    Operation::Create(op::Create {
+        name,
+        flags: OpenFlags::empty(),
+        mode: Mode(0),
+        umask: 0,
+        open_flags,
+        extensions,
+    })
 }
 
 pub(crate) fn tmpfile() -> Operation<'static> {
     let (name, open_flags) = (Text::new(b"/").unwrap(), OpenInFlags::empty());
     let extensions = op::Extensions::default();
-    Operation::TmpFile(op::TmpFile { name, flags: 0, mode: 0, umask: 0, open_flags, extensions })
+    Operation::TmpFile(op::TmpFile {
+        name,
+        flags: OpenFlags::empty(),
+        mode: Mode(0),
+        umask: 0,
+        open_flags,
+        extensions,
+    })
 }
 
 pub(crate) fn lookup(name: &[u8]) -> Operation<'_> {
@@ -118,11 +154,11 @@ pub(crate) fn statx() -> Operation<'static> {
 }
 
 pub(crate) fn open() -> Operation<'static> {
-    Operation::Open(op::Open { flags: 0, open_flags: OpenInFlags::empty() })
+    Operation::Open(op::Open { flags: OpenFlags::empty(), open_flags: OpenInFlags::empty() })
 }
 
 pub(crate) fn opendir() -> Operation<'static> {
-    Operation::OpenDir(op::OpenDir { flags: 0, open_flags: OpenInFlags::empty() })
+    Operation::OpenDir(op::OpenDir { flags: OpenFlags::empty(), open_flags: OpenInFlags::empty() })
 }
 
 pub(crate) fn getlk() -> Operation<'static> {

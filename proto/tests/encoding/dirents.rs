@@ -3,7 +3,7 @@
 use fusewire_proto::dirent::{DirentError, DirentRecord, LookUp};
 use fusewire_proto::{
     DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter, Entry, Expected as Wanted,
-    NameError, NodeId,
+    FileType, Mode, NameError, NodeId,
 };
 use proptest::prelude::*;
 
@@ -15,11 +15,11 @@ fn records_follow_each_other_padded_to_eight() {
     let mut out = [0xee; 104];
     let mut writer = DirentWriter::new(&mut out);
     assert!(writer.is_empty());
-    assert!(writer.add(1, 10, 4, b"."));
+    assert!(writer.add(1, 10, FileType(4), b"."));
     assert_eq!(writer.len(), 32);
-    assert!(writer.add(0x0102_0304_0506_0708, u64::MAX, 8, b"12345678"));
+    assert!(writer.add(0x0102_0304_0506_0708, u64::MAX, FileType(8), b"12345678"));
     assert_eq!(writer.len(), 64);
-    assert!(writer.add(3, 12, 0, b"123456789"));
+    assert!(writer.add(3, 12, FileType(0), b"123456789"));
     assert_eq!(writer.len(), 104);
     assert!(!writer.is_empty());
     let expected = Expected::new(104)
@@ -38,7 +38,12 @@ fn records_follow_each_other_padded_to_eight() {
         .at4(80, 9)
         .at(88, b"123456789");
     assert_eq!(out, expected.bytes());
-    let record = |ino, next_offset, kind, name| DirentRecord { ino, next_offset, kind, name };
+    let record = |ino, next_offset, kind, name| DirentRecord {
+        ino,
+        next_offset,
+        kind: FileType(kind),
+        name,
+    };
     let read: Vec<_> = DirentReader::new(expected.bytes()).map(Result::unwrap).collect();
     let second = record(0x0102_0304_0506_0708, u64::MAX, 8, b"12345678");
     let expected = [record(1, 10, 4, b".".as_slice()), second, record(3, 12, 0, b"123456789")];
@@ -98,7 +103,7 @@ fn look_ups_count_as_the_kernel_counts() {
         change(&mut entry);
         let mut out = [0; 200];
         let mut writer = DirentPlusWriter::new(&mut out);
-        assert!(writer.add(Some(&entry), 1, 1, 8, name));
+        assert!(writer.add(Some(&entry), 1, 1, FileType(8), name));
         let len = writer.len();
         DirentPlusReader::new(&out[..len]).next().unwrap().unwrap().look_up()
     };
@@ -108,7 +113,7 @@ fn look_ups_count_as_the_kernel_counts() {
     assert_eq!(look_up(|_| {}, b"..."), LookUp::Counted(NodeId(42)));
     assert_eq!(look_up(|it| it.nodeid = NodeId(0), b"x"), LookUp::None);
     assert_eq!(look_up(|it| it.nodeid = NodeId(1), b"x"), LookUp::GivenBack(NodeId(1)));
-    assert_eq!(look_up(|it| it.attr.mode = 0o644, b"x"), LookUp::GivenBack(NodeId(42)));
+    assert_eq!(look_up(|it| it.attr.mode = Mode(0o644), b"x"), LookUp::GivenBack(NodeId(42)));
     assert_eq!(look_up(|it| it.attr.size = 1 << 63, b"x"), LookUp::GivenBack(NodeId(42)));
 }
 
@@ -122,7 +127,7 @@ fn every_small_size() {
         for room in 0..=3 * whole {
             let mut out = vec![0xee; room];
             let mut writer = DirentWriter::new(&mut out);
-            let added = (1..=4).take_while(|&at| writer.add(at, at, 8, &name)).count();
+            let added = (1..=4).take_while(|&at| writer.add(at, at, FileType(8), &name)).count();
             let len = writer.len();
             assert_eq!((added, len), (room / whole, room / whole * whole));
             assert!(out[len..].iter().all(|&byte| byte == 0xee));
@@ -134,7 +139,8 @@ fn every_small_size() {
         for room in 0..=2 * whole {
             let mut out = vec![0xee; room];
             let mut writer = DirentPlusWriter::new(&mut out);
-            let added = (1..=3).take_while(|&at| writer.add(None, at, at, 8, &name)).count();
+            let added =
+                (1..=3).take_while(|&at| writer.add(None, at, at, FileType(8), &name)).count();
             let len = writer.len();
             assert_eq!((added, len), (room / whole, room / whole * whole));
             assert_eq!(DirentPlusReader::new(&out[..len]).filter(Result::is_ok).count(), added);
@@ -146,14 +152,14 @@ fn every_small_size() {
 fn a_record_that_does_not_fit_leaves_no_trace() {
     let mut out = [0xee; 63];
     let mut writer = DirentWriter::new(&mut out);
-    assert!(writer.add(1, 1, 4, b"a"));
+    assert!(writer.add(1, 1, FileType(4), b"a"));
     // 32 bytes are needed and 31 there.
-    assert!(!writer.add(2, 2, 4, b"b"));
+    assert!(!writer.add(2, 2, FileType(4), b"b"));
     assert_eq!(writer.len(), 32);
     assert!(out[32..].iter().all(|&byte| byte == 0xee));
 
     let mut nothing = DirentWriter::new(&mut []);
-    assert!(!nothing.add(1, 1, 4, b"a"));
+    assert!(!nothing.add(1, 1, FileType(4), b"a"));
     assert!(nothing.is_empty());
 }
 
@@ -161,10 +167,10 @@ fn a_record_that_does_not_fit_leaves_no_trace() {
 fn plus_records_open_with_an_entry() {
     let mut out = [0xee; 312];
     let mut writer = DirentPlusWriter::new(&mut out);
-    assert!(writer.add(Some(&entry()), 77, 5, 8, b"plus"));
+    assert!(writer.add(Some(&entry()), 77, 5, FileType(8), b"plus"));
     assert_eq!(writer.len(), 160);
     // 152 are left, and the least record needs 160.
-    assert!(!writer.add(None, 1, 6, 4, b"x"));
+    assert!(!writer.add(None, 1, 6, FileType(4), b"x"));
     assert_eq!(writer.len(), 160);
     assert!(out[160..].iter().all(|&byte| byte == 0xee));
     let expected = put_entry(Expected::new(160), 0)
@@ -177,7 +183,7 @@ fn plus_records_open_with_an_entry() {
     let mut reader = DirentPlusReader::new(expected.bytes());
     let read = reader.next().unwrap().unwrap();
     assert_eq!((read.entry, read.dirent.ino, read.dirent.next_offset), (Some(entry()), 77, 5));
-    assert_eq!((read.dirent.kind, read.dirent.name), (8, b"plus".as_slice()));
+    assert_eq!((read.dirent.kind, read.dirent.name), (FileType::REGULAR, b"plus".as_slice()));
     assert_eq!(reader.next(), None);
 }
 
@@ -185,7 +191,7 @@ fn plus_records_open_with_an_entry() {
 fn plus_without_entry_has_nodeid_zero() {
     let mut out = [0xee; 160];
     let mut writer = DirentPlusWriter::new(&mut out);
-    assert!(writer.add(None, 1, 6, 4, b".."));
+    assert!(writer.add(None, 1, 6, FileType(4), b".."));
     assert!(!writer.is_empty());
     let expected =
         Expected::new(160).at8(128, 1).at8(136, 6).at4(144, 2).at4(148, 4).at(152, b"..");
@@ -203,7 +209,7 @@ proptest! {
         let mut writer = DirentWriter::new(&mut out);
         let mut kept = Vec::new();
         for (cookie, name) in (1..).zip(&names) {
-            if !writer.add(cookie + 100, cookie, 8, name) {
+            if !writer.add(cookie + 100, cookie, FileType(8), name) {
                 break;
             }
             kept.push(name);
@@ -236,14 +242,14 @@ proptest! {
         let mut out = vec![0xee; 4096];
         let mut writer = DirentWriter::new(&mut out);
         for ((ino, next_offset, kind, _), name) in &records {
-            prop_assert!(writer.add(*ino, *next_offset, *kind, name));
+            prop_assert!(writer.add(*ino, *next_offset, FileType(*kind), name));
         }
         let len = writer.len();
         let read: Vec<_> = DirentReader::new(&out[..len]).map(Result::unwrap).collect();
         let written = records.iter().map(|((ino, next_offset, kind, _), name)| DirentRecord {
             ino: *ino,
             next_offset: *next_offset,
-            kind: *kind,
+            kind: FileType(*kind),
             name,
         });
         let written: Vec<_> = written.collect();
@@ -253,7 +259,7 @@ proptest! {
         let mut writer = DirentPlusWriter::new(&mut out);
         for ((ino, next_offset, kind, nodeid), name) in &records {
             let entry = entry(*nodeid);
-            prop_assert!(writer.add(Some(&entry), *ino, *next_offset, *kind, name));
+            prop_assert!(writer.add(Some(&entry), *ino, *next_offset, FileType(*kind), name));
         }
         let len = writer.len();
         let read: Vec<_> = DirentPlusReader::new(&out[..len]).map(Result::unwrap).collect();

@@ -9,8 +9,8 @@ use fusewire_proto::reply::{
     Adjusted, Aftermath, Known, Lane, Opened, StatxAttributes, Verdict, judge,
 };
 use fusewire_proto::{
-    Asked, Attributes, DirentPlusWriter, Entry, Errno, Expected, NodeId, Operation, Reply, Unique,
-    op,
+    Asked, Attributes, DirentPlusWriter, Entry, Errno, Expected, FileType, LockKind, Mode, NodeId,
+    Operation, Reply, Unique, op,
 };
 
 use crate::asked::{self, getxattr, ioctl, listxattr, lookup, mkdir, mknod, read, readdir, write};
@@ -112,10 +112,10 @@ fn look_ups() {
     assert_eq!(check(changed(|it| it.nodeid = NodeId::ROOT)), not_counted("nodeid"));
     assert_eq!(check(changed(|it| it.attr.size = 1 << 63)), not_counted("size"));
     for mode in [0o644, 0o030_644, 0o170_644, 0o130_000] {
-        assert_eq!(check(changed(|it| it.attr.mode = mode)), not_counted("mode"));
+        assert_eq!(check(changed(|it| it.attr.mode = Mode(mode))), not_counted("mode"));
     }
     for kind in [1, 2, 4, 6, 8, 10, 12] {
-        assert_eq!(check(changed(|it| it.attr.mode = kind << 12)), FINE);
+        assert_eq!(check(changed(|it| it.attr.mode = Mode(kind << 12))), FINE);
     }
 }
 
@@ -134,7 +134,7 @@ fn look_ups_for_export() {
 
 #[test]
 fn new_inodes() {
-    let typed = |mode| Reply::Entry(changed(|it| it.attr.mode = mode));
+    let typed = |mode| Reply::Entry(changed(|it| it.attr.mode = Mode(mode)));
     for (op, mode) in [
         (mknod(0o010_644), 0o010_600),
         (mknod(0o140_755), 0o140_000),
@@ -144,13 +144,13 @@ fn new_inodes() {
         assert_eq!(check(&op, &typed(mode)), FINE);
         assert_eq!(check(&op, &typed(0o100_644)), not_counted("mode"));
         for nodeid in [0, 1] {
-            let reply = changed(|it| (it.nodeid, it.attr.mode) = (NodeId(nodeid), mode));
+            let reply = changed(|it| (it.nodeid, it.attr.mode) = (NodeId(nodeid), Mode(mode)));
             assert_eq!(check(&op, &Reply::Entry(reply)), not_counted("nodeid"));
         }
-        let huge = changed(|it| (it.attr.size, it.attr.mode) = (u64::MAX, mode));
+        let huge = changed(|it| (it.attr.size, it.attr.mode) = (u64::MAX, Mode(mode)));
         assert_eq!(check(&op, &Reply::Entry(huge)), not_counted("size"));
     }
-    let source = Known { mode: Some(0o010_000), ..Known::default() };
+    let source = Known { file_type: Some(FileType::FIFO), ..Known::default() };
     assert_eq!(with(&asked::link(), &source, &typed(0o010_644)), FINE);
     assert_eq!(with(&asked::link(), &source, &typed(0o100_644)), not_counted("mode"));
     assert_eq!(check(&asked::link(), &typed(0o100_644)), FINE);
@@ -161,7 +161,7 @@ fn new_files_are_regular_and_opened() {
     let plain = Opened::default();
     for op in [asked::create(), asked::tmpfile()] {
         assert_eq!(check(&op, &Reply::Created(entry(), plain)), FINE);
-        let directory = changed(|it| it.attr.mode = 0o040_755);
+        let directory = changed(|it| it.attr.mode = Mode(0o040_755));
         assert_eq!(check(&op, &Reply::Created(directory, plain)), not_counted("mode"));
         let nobody = changed(|it| it.nodeid = NodeId(0));
         assert_eq!(check(&op, &Reply::Created(nobody, plain)), not_counted("nodeid"));
@@ -196,22 +196,22 @@ fn handles() {
 
 #[test]
 fn attributes() {
-    let known = Known { mode: Some(0o100_000), ..Known::default() };
+    let known = Known { file_type: Some(FileType::REGULAR), ..Known::default() };
     for op in [asked::getattr(), asked::setattr()] {
         let reply = |change: fn(&mut Entry)| {
             Reply::Attributes(Attributes { valid: Duration::ZERO, attr: changed(change).attr })
         };
         assert_eq!(with(&op, &known, &reply(|_| {})), FINE);
-        assert_eq!(with(&op, &known, &reply(|it| it.attr.mode = 0o040_000)), bad("mode"));
-        assert_eq!(check(&op, &reply(|it| it.attr.mode = 0o040_000)), FINE);
-        assert_eq!(check(&op, &reply(|it| it.attr.mode = 0)), bad("mode"));
+        assert_eq!(with(&op, &known, &reply(|it| it.attr.mode = Mode(0o040_000))), bad("mode"));
+        assert_eq!(check(&op, &reply(|it| it.attr.mode = Mode(0o040_000))), FINE);
+        assert_eq!(check(&op, &reply(|it| it.attr.mode = Mode(0))), bad("mode"));
         assert_eq!(check(&op, &reply(|it| it.attr.size = 1 << 63)), bad("size"));
     }
 }
 
 #[test]
 fn statx() {
-    let known = Known { mode: Some(0o100_000), ..Known::default() };
+    let known = Known { file_type: Some(FileType::REGULAR), ..Known::default() };
     let judged = |mask: StatxMask, mode, size| {
         let mut attributes = StatxAttributes::default();
         (attributes.statx.mask, attributes.statx.mode) = (mask, mode);
@@ -277,15 +277,15 @@ fn locks() {
         check(&asked::getlk(), &Reply::Lock(FileLock { start, end, kind, pid: 1 }))
     };
     let most = FileLock::TO_EOF;
-    for kind in [FileLock::READ, FileLock::WRITE] {
+    for kind in [LockKind::READ, LockKind::WRITE] {
         assert_eq!(judged(kind, 0, most), FINE);
         assert_eq!(judged(kind, most, most), FINE);
         assert_eq!(judged(kind, 2, 1), eio("start"));
         assert_eq!(judged(kind, 0, most + 1), eio("end"));
         assert_eq!(judged(kind, most + 1, most + 1), eio("end"));
     }
-    assert_eq!(judged(FileLock::UNLOCK, 2, 1), FINE);
-    assert_eq!(judged(3, 0, 1), eio("type"));
+    assert_eq!(judged(LockKind::UNLOCK, 2, 1), FINE);
+    assert_eq!(judged(LockKind(3), 0, 1), eio("type"));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn directories() {
     let plus = |entries: &[Entry]| {
         let mut out = [0; 600];
         let mut writer = DirentPlusWriter::new(&mut out);
-        assert!(entries.iter().all(|entry| writer.add(Some(entry), 1, 1, 8, b"x")));
+        assert!(entries.iter().all(|entry| writer.add(Some(entry), 1, 1, FileType::REGULAR, b"x")));
         let len = writer.len();
         check(&asked::readdirplus(600), &Reply::Bytes(&out[..len]))
     };
@@ -383,14 +383,15 @@ fn handshakes() {
 #[test]
 fn causes_say_what_was_expected() {
     let mut out = [0; 128];
-    Reply::Entry(changed(|it| it.attr.mode = 0o100_644)).encode(&mut out).unwrap();
+    Reply::Entry(changed(|it| it.attr.mode = Mode(0o100_644))).encode(&mut out).unwrap();
     let header = OutHeader::new(Unique(2), Ok(()), out.len());
     let Verdict::Refused(refusal) = judge(&Asked::new(&mkdir()), &Known::default(), &header, &out)
     else {
         panic!("a directory that is a file was taken");
     };
-    let expected = Expected::FileType { expected: Some(0o040_000), found: 0o100_644 };
+    let (expected, found) = (Some(FileType::DIRECTORY), Mode(0o100_644));
+    let expected = Expected::FileType { expected, found };
     assert_eq!(refusal.cause.expected, expected);
-    let text = "MKDIR: mode: expected the type of 0o40000, found 0o100644";
+    let text = "MKDIR: mode: expected type DIRECTORY, found 0o100644";
     assert_eq!(refusal.cause.to_string(), text);
 }

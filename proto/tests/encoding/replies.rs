@@ -8,7 +8,7 @@ use fusewire_proto::op::FileLock;
 use fusewire_proto::reply::{
     Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes,
 };
-use fusewire_proto::{Asked, Fh, Generation, NodeId, Timestamp};
+use fusewire_proto::{Asked, Fh, Generation, LockKind, Mode, NodeId, Timestamp};
 
 use crate::asked::asking;
 use crate::bytes::{Aligned, Expected};
@@ -30,7 +30,7 @@ pub(crate) fn attr() -> Attr {
         atime: Timestamp::new(1_700_000_000, 1),
         mtime: Timestamp::new(-2, 999_999_999),
         ctime: Timestamp::new(0x1_0000_0000, 3),
-        mode: 0o100_644,
+        mode: Mode(0o100_644),
         nlink: 2,
         uid: 1000,
         gid: 100,
@@ -210,7 +210,7 @@ fn figures_of_the_filesystem() {
 
 #[test]
 fn a_lock() {
-    let lock = FileLock { start: 9, end: 0x7fff_ffff_ffff_ffff, kind: FileLock::WRITE, pid: 77 };
+    let lock = FileLock { start: 9, end: 0x7fff_ffff_ffff_ffff, kind: LockKind::WRITE, pid: 77 };
     let expected = Expected::new(24).at8(0, 9).at8(8, u64::MAX >> 1).at4(16, 1).at4(20, 77);
     check(Reply::Lock(lock), &expected);
     assert_eq!(FileLock::TO_EOF, 0x7fff_ffff_ffff_ffff);

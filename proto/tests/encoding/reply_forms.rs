@@ -9,8 +9,8 @@ use fusewire_proto::reply::{
     Attr, Attributes, Entry, FsStats, Opened, Statx, StatxAttributes, decode,
 };
 use fusewire_proto::{
-    Asked, Envelope, Errno, Expected, Fh, Generation, NodeId, Opcode, Operation, Reply, Timestamp,
-    Unique, op, request,
+    Asked, Envelope, Errno, Expected, Fh, Generation, LockKind, Mode, NodeId, Opcode, Operation,
+    Reply, Timestamp, Unique, op, request,
 };
 use proptest::prelude::*;
 
@@ -168,6 +168,11 @@ fn silent_operations_have_no_reply() {
         Operation::NotifyReply(op::NotifyReply { offset, data }),
     ] {
         assert_eq!(error(&op, b""), ("body", Expected::NoReply));
+        for error in [0, -5] {
+            let header = OutHeader { len: 16, error, unique: Unique(2) };
+            let error = decode(&Asked::new(&op), &header, b"").unwrap_err();
+            assert_eq!((error.field, error.expected), ("message", Expected::NoReply));
+        }
         assert!(Asked::new(&op).body_lens().is_empty());
     }
     for &opcode in Opcode::ALL {
@@ -232,7 +237,7 @@ prop_compose! {
             atime: Timestamp::from_wire(q[3], d[0]),
             mtime: Timestamp::from_wire(q[4], d[1]),
             ctime: Timestamp::from_wire(q[5], d[2]),
-            mode: d[3],
+            mode: Mode(d[3]),
             nlink: d[4],
             uid: d[5],
             gid: d[6],
@@ -313,7 +318,7 @@ proptest! {
             Reply::FsStats(stats),
             Reply::Bytes(&data),
             Reply::XattrSize(d[1]),
-            Reply::Lock(FileLock { start: q[1], end: q[2], kind: d[4], pid: d[5] }),
+            Reply::Lock(FileLock { start: q[1], end: q[2], kind: LockKind(d[4]), pid: d[5] }),
             Reply::BMap(q[3]),
             Reply::Ioctl { result: d[0].cast_signed(), flags: ioctl, data: &data },
             Reply::IoctlRetry { input, output },

@@ -11,7 +11,7 @@ use fusewire_proto::op::{ExtensionsWriter, SecurityContext};
 use fusewire_proto::reply::{self, Known};
 use fusewire_proto::{
     Asked, DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter, Entry, Envelope, Errno,
-    Forms, Notification, Operation, Reply, Unique, frame, request,
+    FileType, Forms, Notification, Operation, Reply, Unique, frame, request,
 };
 
 /// The functions of a row, none inlined, under names that the test finds.
@@ -44,9 +44,9 @@ probes! {
         frame::put_ring_entry(out, 1, len),
     )
     fn probe_reply(reply: &Reply<'_>, out: &mut [u8]) reply.encode(out)
-    fn probe_dirent(out: &mut [u8], name: &[u8]) DirentWriter::new(out).add(1, 2, 3, name)
+    fn probe_dirent(out: &mut [u8], name: &[u8]) DirentWriter::new(out).add(1, 2, FileType(3), name)
     fn probe_dirent_plus(out: &mut [u8], entry: &Entry, name: &[u8])
-        DirentPlusWriter::new(out).add(Some(entry), 1, 2, 3, name)
+        DirentPlusWriter::new(out).add(Some(entry), 1, 2, FileType(3), name)
     fn probe_notification(notification: &Notification<'_>, out: &mut [u8]) notification.encode(out)
     fn probe_encode(op: &Operation<'_>, from: &Envelope, forms: Forms, out: &mut [u8])
         op.encode(from, forms, out)

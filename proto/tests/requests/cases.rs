@@ -2,9 +2,10 @@
 
 use fusewire_proto::abi::ForgetOne;
 use fusewire_proto::flags::*;
-use fusewire_proto::op::{self, FileLock, SetTime};
+use fusewire_proto::op::{self, FileLock, LockKind, SetTime};
 use fusewire_proto::{
-    Fh, LockOwner, LookupCount, Name, NodeId, Opcode, Operation, Text, Timestamp, Unique, XattrName,
+    Fh, LockOwner, LookupCount, Mode, Name, NodeId, Opcode, Operation, Text, Timestamp, Unique,
+    XattrName,
 };
 
 use crate::raw::Raw;
@@ -52,7 +53,7 @@ impl Values {
     }
 
     fn lock(&self) -> FileLock {
-        FileLock { start: self.q[2], end: self.q[3], kind: self.d[0], pid: self.d[1] }
+        FileLock { start: self.q[2], end: self.q[3], kind: LockKind(self.d[0]), pid: self.d[1] }
     }
 
     /// What a message with `items` should give: kept apart because it must outlive the operation.
@@ -186,7 +187,7 @@ pub(crate) fn operation<'a>(
         }),
         Opcode::SetAttr => O::SetAttr(op::SetAttr {
             fh: when(d0, 0x40, fh),
-            mode: when(d0, 0x1, d4),
+            mode: when(d0, 0x1, Mode(d4)),
             uid: when(d0, 0x2, d5),
             gid: when(d0, 0x4, d6),
             size: when(d0, 0x8, q1),
@@ -201,8 +202,10 @@ pub(crate) fn operation<'a>(
         Opcode::Symlink => {
             O::Symlink(op::Symlink { name, target: Text::new(&v.name2).unwrap(), extensions })
         }
-        Opcode::MkNod => O::MkNod(op::MkNod { name, mode: d0, rdev: d1, umask: d2, extensions }),
-        Opcode::MkDir => O::MkDir(op::MkDir { name, mode: d0, umask: d1, extensions }),
+        Opcode::MkNod => {
+            O::MkNod(op::MkNod { name, mode: Mode(d0), rdev: d1, umask: d2, extensions })
+        }
+        Opcode::MkDir => O::MkDir(op::MkDir { name, mode: Mode(d0), umask: d1, extensions }),
         Opcode::Unlink => O::Unlink(op::Unlink { name }),
         Opcode::RmDir => O::RmDir(op::RmDir { name }),
         Opcode::Rename => O::Rename(op::Rename {
@@ -218,19 +221,21 @@ pub(crate) fn operation<'a>(
             flags: RenameFlags::from_bits_retain(d0),
         }),
         Opcode::Link => O::Link(op::Link { source: NodeId(q0), name }),
-        Opcode::Open => {
-            O::Open(op::Open { flags: d0, open_flags: OpenInFlags::from_bits_retain(d1) })
-        }
-        Opcode::OpenDir => {
-            O::OpenDir(op::OpenDir { flags: d0, open_flags: OpenInFlags::from_bits_retain(d1) })
-        }
+        Opcode::Open => O::Open(op::Open {
+            flags: OpenFlags::from_bits_retain(d0),
+            open_flags: OpenInFlags::from_bits_retain(d1),
+        }),
+        Opcode::OpenDir => O::OpenDir(op::OpenDir {
+            flags: OpenFlags::from_bits_retain(d0),
+            open_flags: OpenInFlags::from_bits_retain(d1),
+        }),
         Opcode::Read => O::Read(op::Read {
             fh,
             offset: q1,
             size: d0,
             read_flags: ReadFlags::from_bits_retain(d1),
             lock_owner: when(d1, 2, LockOwner(q2)),
-            flags: d2,
+            flags: OpenFlags::from_bits_retain(d2),
         }),
         Opcode::ReadDir => O::ReadDir(op::ReadDir {
             fh,
@@ -238,7 +243,7 @@ pub(crate) fn operation<'a>(
             size: d0,
             read_flags: ReadFlags::from_bits_retain(d1),
             lock_owner: when(d1, 2, LockOwner(q2)),
-            flags: d2,
+            flags: OpenFlags::from_bits_retain(d2),
         }),
         Opcode::ReadDirPlus => O::ReadDirPlus(op::ReadDirPlus {
             fh,
@@ -246,7 +251,7 @@ pub(crate) fn operation<'a>(
             size: d0,
             read_flags: ReadFlags::from_bits_retain(d1),
             lock_owner: when(d1, 2, LockOwner(q2)),
-            flags: d2,
+            flags: OpenFlags::from_bits_retain(d2),
         }),
         Opcode::Write => O::Write(op::Write {
             fh,
@@ -254,18 +259,18 @@ pub(crate) fn operation<'a>(
             data,
             write_flags: WriteFlags::from_bits_retain(d1),
             lock_owner: when(d1, 2, LockOwner(q2)),
-            flags: d2,
+            flags: OpenFlags::from_bits_retain(d2),
         }),
         Opcode::StatFs => O::StatFs(op::StatFs),
         Opcode::Release => O::Release(op::Release {
             fh,
-            flags: d0,
+            flags: OpenFlags::from_bits_retain(d0),
             release_flags: ReleaseFlags::from_bits_retain(d1),
             lock_owner: LockOwner(q1),
         }),
         Opcode::ReleaseDir => O::ReleaseDir(op::ReleaseDir {
             fh,
-            flags: d0,
+            flags: OpenFlags::from_bits_retain(d0),
             release_flags: ReleaseFlags::from_bits_retain(d1),
             lock_owner: LockOwner(q1),
         }),
@@ -316,16 +321,16 @@ pub(crate) fn operation<'a>(
         Opcode::Access => O::Access(op::Access { mask: d0 }),
         Opcode::Create => O::Create(op::Create {
             name,
-            flags: d0,
-            mode: d1,
+            flags: OpenFlags::from_bits_retain(d0),
+            mode: Mode(d1),
             umask: d2,
             open_flags: OpenInFlags::from_bits_retain(d3),
             extensions,
         }),
         Opcode::TmpFile => O::TmpFile(op::TmpFile {
             name: Text::new(&v.name).unwrap(),
-            flags: d0,
-            mode: d1,
+            flags: OpenFlags::from_bits_retain(d0),
+            mode: Mode(d1),
             umask: d2,
             open_flags: OpenInFlags::from_bits_retain(d3),
             extensions,

@@ -2,7 +2,7 @@
 
 use fusewire_proto::flags::*;
 use fusewire_proto::op::{self, SetTime};
-use fusewire_proto::{Fh, Name, NodeId, Opcode, Operation, Text, Timestamp};
+use fusewire_proto::{Fh, Mode, Name, NodeId, Opcode, Operation, Text, Timestamp};
 
 use crate::cases::{self, Values};
 
@@ -31,12 +31,13 @@ fn names_are_escaped_and_data_counted() {
         data: &[0; 1 << 20],
         write_flags: WriteFlags::WRITE_CACHE | WriteFlags::from(1 << 9),
         lock_owner: None,
-        flags: 0x8001,
+        flags: OpenFlags::from(0x8001),
     };
-    let line = "WRITE fh=3 offset=4096 size=1048576 write_flags=WRITE_CACHE | 0x200 flags=0x8001";
+    let line =
+        "WRITE fh=3 offset=4096 size=1048576 write_flags=WRITE_CACHE | 0x200 flags=WRONLY | 0x8000";
     assert_eq!(Operation::Write(write).to_string(), line);
     (write.data, write.write_flags) = (b"", WriteFlags::empty());
-    let line = "WRITE fh=3 offset=4096 size=0 flags=0x8001";
+    let line = "WRITE fh=3 offset=4096 size=0 flags=WRONLY | 0x8000";
     assert_eq!(Operation::Write(write).to_string(), line);
 
     let (opcode, argument, payload) = (4711, b"123".as_slice(), b"12".as_slice());
@@ -47,7 +48,7 @@ fn names_are_escaped_and_data_counted() {
 #[test]
 fn numbers_follow_their_domain() {
     let (extensions, name) = (op::Extensions::default(), Name::new(b"d").unwrap());
-    let mkdir = Operation::MkDir(op::MkDir { name, mode: 0o755, umask: 0o22, extensions });
+    let mkdir = Operation::MkDir(op::MkDir { name, mode: Mode(0o755), umask: 0o22, extensions });
     assert_eq!(mkdir.to_string(), r#"MKDIR "d" mode=0o755 umask=0o22"#);
     let target = Text::new(b"../x").unwrap();
     let symlink = Operation::Symlink(op::Symlink { name, target, extensions });
@@ -58,7 +59,7 @@ fn numbers_follow_their_domain() {
     assert_eq!(Operation::Rename2(rename).to_string(), line);
     let setattr = op::SetAttr {
         fh: None,
-        mode: Some(0o100_600),
+        mode: Some(Mode(0o100_600)),
         uid: None,
         gid: Some(0),
         size: None,
@@ -72,7 +73,8 @@ fn numbers_follow_their_domain() {
     let line = "SETATTR mode=0o100600 gid=0 atime=now mtime=12.000000003";
     assert_eq!(Operation::SetAttr(setattr).to_string(), line);
     let owner = 7.into();
-    let lock = op::FileLock { start: 1, end: op::FileLock::TO_EOF, kind: 1, pid: 9 };
+    let lock =
+        op::FileLock { start: 1, end: op::FileLock::TO_EOF, kind: op::LockKind::WRITE, pid: 9 };
     let lk_flags = LkFlags::FLOCK;
     let setlk = Operation::SetLk(op::SetLk { fh: Fh(2), owner, lock, lk_flags });
     let line = "SETLK fh=2 owner=7 kind=WRITE start=1 end=EOF pid=9 lk_flags=FLOCK";
