@@ -13,6 +13,7 @@ use fusewire_proto::abi::InHeader;
 use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, NodeId, Unique};
 
+use crate::io::{Desk, Io};
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::notify::Notifier;
 use crate::slot::SlotId;
@@ -56,6 +57,7 @@ pub struct Context<'a> {
     pub(crate) agreement: &'a Agreement,
     pub(crate) mailbox: &'a Arc<Mailbox>,
     pub(crate) notifier: &'a Notifier,
+    pub(crate) desk: &'a Desk,
 }
 
 impl Context<'_> {
@@ -95,6 +97,12 @@ impl Context<'_> {
     #[must_use]
     pub fn agreement(&self) -> &Agreement {
         self.agreement
+    }
+
+    /// Reads and writes files of the filesystem's own on the ring that brought the request.
+    #[must_use]
+    pub fn io(&self) -> Io<'_> {
+        Io { desk: self.desk, slot: self.slot.index as usize }
     }
 
     /// Sends notifications, also later and from other threads if it is cloned.

@@ -18,6 +18,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::context::Marks;
 use crate::error::{Error, start};
+use crate::io::Desk;
 use crate::mailbox::{Letter, Mailbox};
 use crate::notify::Notifier;
 use crate::plan::{Plan, TransportKind};
@@ -272,6 +273,7 @@ impl Seat {
 
     fn parts<T>(&self, ring: Ring, arena: Rc<Arena>, transport: T, slots: usize) -> Parts<T> {
         let local = Local {
+            desk: Desk::new(&arena, slots),
             agreement: self.terms.agreement,
             mailbox: Arc::clone(&self.mailboxes[self.shard]),
             notifier: self.notifier.clone(),

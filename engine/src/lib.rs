@@ -20,6 +20,7 @@
 //! * **I5** a shard allocates nothing per request in its steady state (`shard`).
 //! * **I6** a slot's memory outlives every loan, or is leaked (`sys/arena`).
 //! * **I7** lookups given equal lookups forgotten, counting delivered answers only (`shard`).
+//! * **I9** a slot is not answered while an operation of its handler on a file is in flight (`io`).
 //! * **I8** no byte of one request reaches another's answer: only what was filled is sent.
 
 mod config;
@@ -28,6 +29,7 @@ mod crew;
 mod dispatch;
 mod error;
 mod filesystem;
+mod io;
 mod mailbox;
 mod mount;
 mod notify;
@@ -55,6 +57,7 @@ pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use fusewire_proto as proto;
 pub use fusewire_proto::{FileType, Reply};
+pub use io::Io;
 pub use mailbox::Answer;
 pub use notify::{Notifier, Sent};
 pub use plan::TransportKind;

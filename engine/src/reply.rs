@@ -49,6 +49,8 @@ pub struct Out<'a> {
     filled: usize,
     len: usize,
     sharing: bool,
+    /// The kernel reads a file into the free part (I9).
+    lent: bool,
     parts: RefMut<'a, Vec<Part>>,
 }
 
@@ -61,7 +63,7 @@ impl<'a> Out<'a> {
         sharing: bool,
         parts: RefMut<'a, Vec<Part>>,
     ) -> Self {
-        Self { buffer, at, filled: 0, len: 0, sharing, parts }
+        Self { buffer, at, filled: 0, len: 0, sharing, lent: false, parts }
     }
 
     /// Bytes that still fit.
@@ -83,7 +85,11 @@ impl<'a> Out<'a> {
     }
 
     /// The part of the buffer that is still free; follow with [`Out::advance`].
+    ///
+    /// # Panics
+    /// If an operation of [`crate::Io`] that filled it was dropped before it was ready.
     pub fn free(&mut self) -> &mut [u8] {
+        assert!(!self.lent, "I9: the kernel may still be filling the answer");
         &mut self.buffer[self.filled..]
     }
 
@@ -200,6 +206,21 @@ impl<'a> ReadBuf<'a> {
     pub fn share(&mut self, owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) {
         let end = range.end.min(range.start + self.remaining());
         self.out.share(owner, range.start..end);
+    }
+
+    /// Gives the wanted room to the kernel: bytes of the payload (I9).
+    pub(crate) fn lend(&mut self) -> Range<usize> {
+        let _ = self.out.free();
+        self.out.lent = true;
+        let start = self.out.at + self.out.filled;
+        start..start + self.remaining()
+    }
+
+    /// Has the room back, with its first `count` bytes filled.
+    pub(crate) fn take_back(&mut self, count: usize) {
+        self.out.lent = false;
+        let count = count.min(self.remaining());
+        self.out.advance(count);
     }
 
     pub(crate) fn finish(self) -> Outcome {

@@ -25,9 +25,9 @@ use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::reply::Outcome;
 use crate::service::Service;
 use crate::slot::{Given, Phase, Slot, SlotId};
-use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
+use crate::sys::{Key, NOBODY};
 use crate::task::{Local, Request, Tasks};
 use crate::transport::{Arrival, Committed, End, Kind, Transport};
 
@@ -82,6 +82,8 @@ struct Shard<T, F, M, U> {
     turns: u64,
     /// Answers to requests whose handlers handed them over and still run.
     waiting: Vec<(SlotId, Answer)>,
+    /// Outcomes of requests that have an operation in flight.
+    kept: Vec<(usize, Outcome)>,
     end: Option<End>,
 }
 
@@ -110,6 +112,7 @@ where
             early: VecDeque::with_capacity(EARLY_MAX),
             turns: 0,
             waiting: Vec::new(),
+            kept: Vec::new(),
             end: None,
         }
     }
@@ -135,6 +138,7 @@ where
 
     fn turn(&mut self) -> io::Result<()> {
         self.transport.arm(&mut self.ring, &self.arena)?;
+        self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
         self.ring.turn(wait)?;
         self.local.stats.enters.raise_to(self.ring.enters());
@@ -159,11 +163,16 @@ where
     }
 
     fn take(&mut self, key: Key, result: i32, now: Instant) -> io::Result<()> {
+        if key == NOBODY {
+            return Ok(());
+        }
         let Some((kind, slot)) = Kind::of(key) else {
             unreachable!("only keys of ours come back");
         };
-        if kind == Kind::Bell {
-            return self.hear();
+        match kind {
+            Kind::Bell => return self.hear(),
+            Kind::File => return self.file_done(slot, result),
+            Kind::Read | Kind::Write | Kind::Entry => {}
         }
         match self.transport.completed(&mut self.ring, &self.arena, kind, slot, result)? {
             Arrival::Request(header, span) => self.arrived(slot, header, span, kind, now)?,
@@ -179,6 +188,25 @@ where
             Arrival::Ended(end) => self.ended(end),
         }
         Ok(())
+    }
+
+    /// An operation of a handler on a file is complete.
+    fn file_done(&mut self, index: usize, result: i32) -> io::Result<()> {
+        let (slot, waker) = self.local.desk.settle(index, result);
+        match waker {
+            Some(waker) if self.tasks.wakes(slot, &waker) => self.ready.push(slot),
+            // Somebody between us and the operation has a waker of his own.
+            Some(waker) => waker.wake(),
+            None => {}
+        }
+        let kept = self.kept.iter().position(|(kept, _)| *kept == slot);
+        match kept {
+            Some(at) if self.local.desk.in_flight(slot) == 0 => {
+                let (_, outcome) = self.kept.swap_remove(at);
+                self.finish(slot, outcome)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ended(&mut self, end: End) {
@@ -277,6 +305,12 @@ where
 
     /// Makes the one answer of the request in the slot and sends it.
     fn finish(&mut self, slot: usize, outcome: Outcome) -> io::Result<()> {
+        if self.local.desk.in_flight(slot) > 0 {
+            // I9. What the handler dropped is being cancelled; what it forgot is from here on.
+            self.local.desk.give_up(slot);
+            self.kept.push((slot, outcome));
+            return Ok(());
+        }
         let mut held = self.arena.hold(slot);
         let state = &mut self.slots[slot];
         state.finish();
@@ -408,19 +442,29 @@ where
     /// Drops what is being served and waits, for a while, until the kernel gave all memory back.
     fn drain(&mut self) {
         self.tasks.clear();
+        self.local.desk.drop_fresh();
         self.ring.cancel_all();
         let until = Instant::now() + DRAIN;
-        while self.arena.lent() > 0 {
+        while self.arena.lent() + self.local.desk.all_in_flight() > 0 {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
             if self.ring.turn_within(1, left).is_err() {
                 break;
             }
             self.ring.completions(&mut self.taken);
-            for (key, _) in self.taken.drain(..) {
-                if let Some((Kind::Read | Kind::Write | Kind::Entry, slot)) = Kind::of(key) {
-                    self.arena.reclaim(slot);
+            for (key, result) in self.taken.drain(..) {
+                match Kind::of(key) {
+                    Some((Kind::Read | Kind::Write | Kind::Entry, slot)) => {
+                        self.arena.reclaim(slot);
+                    }
+                    Some((Kind::File, index)) => {
+                        self.local.desk.settle(index, result);
+                    }
+                    Some((Kind::Bell, _)) | None => {}
                 }
             }
+        }
+        if self.local.desk.all_in_flight() > 0 {
+            self.local.desk.leak();
         }
     }
 }

@@ -16,6 +16,7 @@ use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, Operation};
 
 use crate::context::{Context, Marks};
+use crate::io::Desk;
 use crate::mailbox::{Mailbox, SlotWaker};
 use crate::notify::Notifier;
 use crate::reply::{Out, Outcome};
@@ -31,6 +32,7 @@ pub(crate) struct Local {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) notifier: Notifier,
     pub(crate) stats: Arc<ShardStats>,
+    pub(crate) desk: Desk,
     /// One per slot.
     pub(crate) marks: Box<[Marks]>,
 }
@@ -76,6 +78,7 @@ pub(crate) async fn serve<S: Service>(
         agreement: &local.agreement,
         mailbox: &local.mailbox,
         notifier: &local.notifier,
+        desk: &local.desk,
     };
     service.call(&cx, operation, out).await
 }
@@ -118,6 +121,11 @@ impl<F: Future<Output = Outcome>> Tasks<F> {
             Ok(()) => Poll::Ready(ended),
             Err(_) => Poll::Ready(Err(Panicked)),
         }
+    }
+
+    /// Whether waking `waker` would have this slot polled.
+    pub(crate) fn wakes(&self, slot: usize, waker: &Waker) -> bool {
+        self.wakers[slot].will_wake(waker)
     }
 
     /// Whether the slot has a future.

@@ -19,6 +19,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("mailbox", 2),
     ("mount", 2),
     ("notify", 2),
+    ("io", 2),
     ("context", 3),
     ("service", 4),
     ("filesystem", 4),

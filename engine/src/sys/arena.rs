@@ -147,6 +147,22 @@ impl Arena {
         slot.parts.borrow_mut().clear();
     }
 
+    /// The bytes `range` of a slot's payload, for the kernel to use while the slot is held (I9).
+    /// Panics if they are not in the payload.
+    pub(crate) fn memory(&self, index: usize, range: Range<usize>) -> Memory {
+        assert!(range.start <= range.end && range.end <= self.payload_len, "in the payload");
+        let payload = self.slot(index).as_ptr().wrapping_add(self.head_len);
+        Memory { at: payload.wrapping_add(range.start), len: range.len() }
+    }
+
+    /// Where in a slot's payload `bytes` lie, if they do.
+    pub(crate) fn place_of(&self, index: usize, bytes: &[u8]) -> Option<Range<usize>> {
+        let payload = self.slot(index).as_ptr().addr() + self.head_len;
+        let start = bytes.as_ptr().addr().checked_sub(payload)?;
+        let end = start.checked_add(bytes.len())?;
+        (end <= self.payload_len).then_some(start..end)
+    }
+
     fn slot_len(&self) -> usize {
         self.head_len + self.payload_len
     }
@@ -170,6 +186,21 @@ impl Drop for Arena {
         // SAFETY: I1, I6. No slot is lent, and each `Held` keeps the arena alive, so none exists.
         let unmapped = unsafe { munmap(self.base.cast(), self.map_len.get()) };
         debug_assert!(unmapped.is_ok(), "munmap of a whole mapping of ours");
+    }
+}
+
+/// Bytes that the kernel may use in an operation of the filesystem's (I9): those of a slot that is
+/// held, or of an owner that is kept, until its completion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(super) at: *mut u8,
+    pub(super) len: usize,
+}
+
+impl Memory {
+    /// Bytes to be read by the kernel, which whoever has the operation keeps.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { at: bytes.as_ptr().cast_mut(), len: bytes.len() }
     }
 }
 

@@ -12,3 +12,6 @@ pub(crate) mod ring;
 
 /// What a completion belongs to; chosen by the caller, brought back by the kernel.
 pub(crate) type Key = u64;
+
+/// The key of what nobody waits for.
+pub(crate) const NOBODY: Key = 0;

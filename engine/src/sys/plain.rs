@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Key;
+use super::ring::FileOperation;
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -31,6 +32,8 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
     pending: Vec<Pending>,
+    /// Complete, and not yet told.
+    done: Vec<(Key, i32)>,
 }
 
 impl Plain {
@@ -46,8 +49,14 @@ impl Plain {
         self.pending.push(Pending { key, fd, operation: Operation::Poll });
     }
 
+    /// Makes an operation on a file at once.
+    pub(crate) fn file(&mut self, key: Key, fd: RawFd, operation: FileOperation) {
+        self.done.push((key, perform(fd, operation)));
+    }
+
     /// Runs what can run; with `wait` > 0 not before something completed.
     pub(crate) fn turn(&mut self, wait: usize, completed: &mut Vec<(Key, i32)>) -> io::Result<()> {
+        completed.append(&mut self.done);
         loop {
             self.pending.retain(|one| match attempt(one) {
                 Some(result) => {
@@ -83,6 +92,33 @@ impl Plain {
     pub(crate) fn cancel_all(&mut self, completed: &mut Vec<(Key, i32)>) {
         completed.extend(self.pending.drain(..).map(|one| (one.key, -libc::ECANCELED)));
     }
+}
+
+fn perform(fd: RawFd, operation: FileOperation) -> i32 {
+    let offset = |offset: u64| libc::off_t::try_from(offset).unwrap_or(libc::off_t::MAX);
+    let done = match operation {
+        FileOperation::Read { at, offset: from } => {
+            // SAFETY: I9. The slot is held for this read and nothing of ours looks at the room.
+            unsafe { libc::pread(fd, at.at.cast(), at.len, offset(from)) }
+        }
+        FileOperation::Write { from, offset: to } => {
+            // SAFETY: I9. The bytes stay as they are until the completion.
+            unsafe { libc::pwrite(fd, from.at.cast(), from.len, offset(to)) }
+        }
+        FileOperation::Sync { data_only: true } => {
+            // SAFETY: the call takes a number only.
+            unsafe { libc::fdatasync(fd) as isize }
+        }
+        FileOperation::Sync { data_only: false } => {
+            // SAFETY: the call takes a number only.
+            unsafe { libc::fsync(fd) as isize }
+        }
+        FileOperation::Allocate { mode, offset: from, len } => {
+            // SAFETY: the call takes numbers only.
+            unsafe { libc::fallocate(fd, mode.cast_signed(), offset(from), offset(len)) as isize }
+        }
+    };
+    if done >= 0 { i32::try_from(done).unwrap_or(i32::MAX) } else { -(Errno::last() as i32) }
 }
 
 /// The result, or nothing if it would block.

@@ -15,14 +15,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue::Entry128;
 use io_uring::{IoUring, cqueue, opcode, types};
 
 use super::Key;
-use super::arena::Lent;
+use super::arena::{Lent, Memory};
 use super::plain::Plain;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
@@ -33,6 +33,15 @@ pub(crate) enum EntryCommand {
     Register = 1,
     /// Answer the request of an entry and lend it again.
     CommitAndFetch = 2,
+}
+
+/// An operation on a file of the filesystem's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FileOperation {
+    Read { at: Memory, offset: u64 },
+    Write { from: Memory, offset: u64 },
+    Sync { data_only: bool },
+    Allocate { mode: u32, offset: u64, len: u64 },
 }
 
 type Uring = IoUring<Entry128, cqueue::Entry>;
@@ -174,13 +183,54 @@ impl Ring {
         }
     }
 
+    /// Begins an operation on a file. Whoever calls keeps it open, and its memory as it is, until
+    /// the completion (I9).
+    pub(crate) fn file(&mut self, key: Key, fd: RawFd, what: FileOperation) -> io::Result<()> {
+        let file = types::Fd(fd);
+        let built = match (&mut self.backend, what) {
+            (Backend::Plain(plain), what) => {
+                plain.file(key, fd, what);
+                return Ok(());
+            }
+            (_, FileOperation::Read { at: Memory { at, len }, offset }) => {
+                opcode::Read::new(file, at, length(len)).offset(offset).build()
+            }
+            (_, FileOperation::Write { from: Memory { at, len }, offset }) => {
+                opcode::Write::new(file, at, length(len)).offset(offset).build()
+            }
+            (_, FileOperation::Sync { data_only }) => {
+                let mut flags = types::FsyncFlags::empty();
+                flags.set(types::FsyncFlags::DATASYNC, data_only);
+                opcode::Fsync::new(file).flags(flags).build()
+            }
+            (_, FileOperation::Allocate { mode, offset, len }) => {
+                let mode = mode.cast_signed();
+                opcode::Fallocate::new(file, len).offset(offset).mode(mode).build()
+            }
+        };
+        self.push(Entry128::from(built.user_data(key)))
+    }
+
+    /// Asks the kernel to end an operation early. Its completion still comes, and this has none
+    /// of its own that anybody needs to look at.
+    pub(crate) fn cancel(&mut self, key: Key) -> io::Result<()> {
+        match &mut self.backend {
+            // There they are complete at once.
+            Backend::Plain(_) => Ok(()),
+            Backend::Uring(_) => {
+                let cancel = opcode::AsyncCancel::new(key).build();
+                self.push(Entry128::from(cancel.user_data(super::NOBODY)))
+            }
+        }
+    }
+
     fn push(&mut self, entry: Entry128) -> io::Result<()> {
         loop {
             let Backend::Uring(uring) = &mut self.backend else {
                 unreachable!("only a real ring is pushed to");
             };
-            // SAFETY: I1. Every operation above uses the memory of a `Lent` slot, which stays
-            // mapped and untouched by us until its completion was taken and reclaimed (I6).
+            // SAFETY: I1, I9. Every operation above uses the memory of a `Lent` slot, or `Memory`
+            // that its caller keeps, until its completion was taken (I6).
             if unsafe { uring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
@@ -273,6 +323,11 @@ impl Ring {
             }
         }
     }
+}
+
+/// The length as an operation has it: what is beyond is a short count.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// Sets `sqe.len`, which the builder of commands lacks: the kernel wants the number of segments

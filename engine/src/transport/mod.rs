@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Entry = 3,
     /// The shard's mailbox has something.
     Bell = 4,
+    /// An operation of a handler on a file; the low half is its place, not a slot's.
+    File = 5,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             2 => Self::Write,
             3 => Self::Entry,
             4 => Self::Bell,
+            5 => Self::File,
             _ => return None,
         };
         Some((kind, usize::try_from(key & 0xffff_ffff).ok()?))

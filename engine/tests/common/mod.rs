@@ -57,7 +57,7 @@ impl Mounted {
     /// killed, so it is the connection that ends then.
     pub(crate) fn sh(&self, script: &str) -> Output {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("cd \"$0\" && {script}")).arg(self.dir.path());
+        command.arg("-c").arg(format!("cd \"$0\" || exit; {script}")).arg(self.dir.path());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (done, waited) = channel::<()>();
         let connection = self.session().connection().unwrap();
