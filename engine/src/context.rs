@@ -6,13 +6,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::negotiate::Agreement;
-use fusewire_proto::{Errno, NodeId, Unique};
+use fusewire_proto::{Errno, NodeId, Result, Unique};
 
+use crate::backing::Backing;
 use crate::io::{Desk, Io};
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::notify::Notifier;
@@ -103,6 +105,15 @@ impl Context<'_> {
     #[must_use]
     pub fn io(&self) -> Io<'_> {
         Io { desk: self.desk, slot: self.slot.index as usize }
+    }
+
+    /// Registers a file for the kernel's passthrough, which must have been agreed at INIT.
+    ///
+    /// # Errors
+    /// EPERM without CAP_SYS_ADMIN in the initial namespace or where passthrough was not agreed,
+    /// ELOOP if the file lies too deep in a stack of filesystems, EINVAL if it is not regular.
+    pub fn register_backing(&self, file: impl AsFd) -> Result<Backing> {
+        Backing::register(self.notifier.connection(), file)
     }
 
     /// Sends notifications, also later and from other threads if it is cloned.

@@ -23,6 +23,7 @@
 //! * **I9** a slot is not answered while an operation of its handler on a file is in flight (`io`).
 //! * **I8** no byte of one request reaches another's answer: only what was filled is sent.
 
+mod backing;
 mod config;
 mod context;
 mod crew;
@@ -50,6 +51,7 @@ mod transport;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+pub use backing::Backing;
 pub use config::{Config, GIB, KIB, MIB, TransportChoice};
 pub use context::{Context, Detached};
 pub use dispatch::Serve;

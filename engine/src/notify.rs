@@ -58,6 +58,11 @@ impl Notifier {
         Self { desk: Arc::new(desk) }
     }
 
+    /// The connection, until the session ends.
+    pub(crate) fn connection(&self) -> &Weak<OwnedFd> {
+        &self.desk.connection
+    }
+
     /// Sends a notification, which is on its way when this returns. Never blocks.
     ///
     /// What [`Sent`] gives: ENOENT where the kernel does not have the inode or the name cached,

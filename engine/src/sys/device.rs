@@ -17,6 +17,17 @@ mod ioctl {
     // FUSE_DEV_IOC_CLONE: include/uapi/linux/fuse.h, magic 229, since 7.23. The kernel reads one
     // u32: the number of a descriptor of the connection to join.
     nix::ioctl_read!(clone_device, 229, 0, u32);
+
+    /// `struct fuse_backing_map`, since 7.40.
+    #[repr(C)]
+    pub(super) struct BackingMap {
+        pub(super) fd: i32,
+        pub(super) flags: u32,
+        pub(super) padding: u64,
+    }
+    // FUSE_DEV_IOC_BACKING_OPEN and _CLOSE: the id is what opening returns.
+    nix::ioctl_write_ptr!(backing_open, 229, 1, BackingMap);
+    nix::ioctl_write_ptr!(backing_close, 229, 2, u32);
 }
 
 /// Opens the device, not yet part of a connection.
@@ -37,6 +48,22 @@ pub(crate) fn clone(connection: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(fd)
+}
+
+/// Registers a file for the kernel's passthrough; returns its id.
+pub(crate) fn backing_open(connection: &OwnedFd, file: BorrowedFd<'_>) -> io::Result<i32> {
+    let map = ioctl::BackingMap { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+    // SAFETY: the kernel reads one `fuse_backing_map` from a live local variable
+    // (fs/fuse/dev.c, fuse_dev_ioctl_backing_open); both descriptors are open.
+    Ok(unsafe { ioctl::backing_open(connection.as_raw_fd(), &raw const map) }?)
+}
+
+/// Takes a registration back.
+pub(crate) fn backing_close(connection: &OwnedFd, id: i32) -> io::Result<()> {
+    let id = id.cast_unsigned();
+    // SAFETY: the kernel reads one u32 from a live local variable; the descriptor is open.
+    unsafe { ioctl::backing_close(connection.as_raw_fd(), &raw const id) }?;
+    Ok(())
 }
 
 /// Moves a descriptor away from 0, 1 and 2: with the standard streams closed at start, whatever
