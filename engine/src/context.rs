@@ -125,6 +125,9 @@ impl Context<'_> {
     /// Ends when the caller got a signal and would rather have EINTR than wait. A handler that may
     /// block should wait for this too: a request that was read keeps its caller unkillable until
     /// it is answered (`fs/fuse/dev.c, request_wait_answer`).
+    ///
+    /// Over the ring the kernel loses a signal that comes before the request was handed out: there
+    /// nothing looks for it afterwards (`fs/fuse/dev_uring.c, fuse_uring_prepare_send`).
     pub async fn interrupted(&self) {
         poll_fn(|cx| {
             if self.marks.interrupted.get() {

@@ -19,9 +19,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use fusewire_proto::{Errno, Result};
+use nix::errno::Errno as SystemError;
+use nix::sys::uio::pread;
 use slab::Slab;
 
-use crate::reply::ReadBuf;
+use crate::reply::{ReadBuf, Source};
 use crate::sys::arena::{Arena, Memory};
 use crate::sys::ring::{FileOperation, Ring};
 
@@ -243,6 +245,29 @@ impl Io<'_> {
         Ok(done)
     }
 
+    /// Fills the answer as [`Io::read_at`] does, as the last thing that a handler of READ does:
+    /// where the transport can, the kernel sends the answer right behind the data, and the shard
+    /// sleeps on. That pays where the data come from a device, not where they are cached.
+    ///
+    /// `end` is the length of the file: what lies beyond is not asked for.
+    ///
+    /// # Errors
+    /// As [`Io::read_at`]; errors that come later reach the caller by themselves.
+    pub async fn answer_from(
+        &self,
+        file: &Arc<OwnedFd>,
+        out: &mut ReadBuf<'_>,
+        offset: u64,
+        end: u64,
+    ) -> Result<()> {
+        out.limit(usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX));
+        if out.follows() && out.remaining() > 0 {
+            out.promise(Source { file: Arc::clone(file), offset });
+            return Ok(());
+        }
+        self.read_at(file, out, offset).await.map(drop)
+    }
+
     /// Writes `data` at `offset` of the file. Data of the request go from where they lie; others
     /// are copied first. Returns how much was written: all, but for an error behind the first
     /// bytes.
@@ -305,4 +330,20 @@ impl Io<'_> {
             }
         }
     }
+}
+
+/// Reads at once, until the room is full or the file ends.
+pub(crate) fn read_all(file: &OwnedFd, offset: u64, room: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < room.len() {
+        let at = i64::try_from(offset.saturating_add(done as u64)).map_err(|_| Errno::EINVAL)?;
+        match pread(file, &mut room[done..], at) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(SystemError::EINTR) => {}
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(Errno::new(error as i32).unwrap_or(Errno::EIO)),
+        }
+    }
+    Ok(done)
 }

@@ -9,6 +9,7 @@
 
 use std::cell::RefMut;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use fusewire_proto::dirent::{DirentPlusWriter, DirentWriter};
@@ -39,6 +40,15 @@ pub struct Output {
     pub(crate) filled: Range<usize>,
     /// Their length with what is shared.
     pub(crate) len: usize,
+    /// Where they are to be read from first.
+    pub(crate) source: Option<Source>,
+}
+
+/// A range of a file, as long as the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) file: Arc<OwnedFd>,
+    pub(crate) offset: u64,
 }
 
 /// The room for a bulk answer.
@@ -51,6 +61,7 @@ pub struct Out<'a> {
     sharing: bool,
     /// The kernel reads a file into the free part (I9).
     lent: bool,
+    source: Option<Source>,
     parts: RefMut<'a, Vec<Part>>,
 }
 
@@ -63,7 +74,7 @@ impl<'a> Out<'a> {
         sharing: bool,
         parts: RefMut<'a, Vec<Part>>,
     ) -> Self {
-        Self { buffer, at, filled: 0, len: 0, sharing, lent: false, parts }
+        Self { buffer, at, filled: 0, len: 0, sharing, lent: false, source: None, parts }
     }
 
     /// Bytes that still fit.
@@ -133,7 +144,7 @@ impl<'a> Out<'a> {
     #[must_use]
     pub fn finish(self) -> Outcome {
         let filled = self.at..self.at + self.filled;
-        Outcome::Output(Output { filled, len: self.len })
+        Outcome::Output(Output { filled, len: self.len, source: self.source })
     }
 }
 
@@ -206,6 +217,24 @@ impl<'a> ReadBuf<'a> {
     pub fn share(&mut self, owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) {
         let end = range.end.min(range.start + self.remaining());
         self.out.share(owner, range.start..end);
+    }
+
+    /// Wants no more than `count` further bytes.
+    pub(crate) fn limit(&mut self, count: usize) {
+        self.size = self.size.min(self.len().saturating_add(count));
+    }
+
+    /// Whether an answer can follow a READ in the kernel: on the ring, where the kernel takes it
+    /// from the start of the payload.
+    pub(crate) fn follows(&self) -> bool {
+        !self.out.sharing && self.out.at == 0 && self.out.is_empty()
+    }
+
+    /// Fills the answer with all that is wanted, later: from a file.
+    pub(crate) fn promise(&mut self, source: Source) {
+        let wanted = self.remaining();
+        self.out.advance(wanted);
+        self.out.source = Some(source);
     }
 
     /// Gives the wanted room to the kernel: bytes of the payload (I9).

@@ -10,21 +10,24 @@
 //! to the kernel, `task` runs handlers.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{Error, Result};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::dirent::{DirentPlusReader, LookUp};
-use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opcode, Operation, Reply, Unique};
+use fusewire_proto::{Errno, LookupCount, NodeId, Opcode, Operation, Unique};
 
+use crate::io;
 use crate::mailbox::{Answer, Letter, Mailbox};
-use crate::reply::Outcome;
+use crate::reply::{Outcome, Output};
 use crate::service::Service;
 use crate::slot::{Given, Phase, Slot, SlotId};
+use crate::stats;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
 use crate::sys::{Key, NOBODY};
@@ -84,6 +87,10 @@ struct Shard<T, F, M, U> {
     waiting: Vec<(SlotId, Answer)>,
     /// Outcomes of requests that have an operation in flight.
     kept: Vec<(usize, Outcome)>,
+    /// Per slot: file, offset and length of the READ that its answer follows.
+    promised: Box<[(Weak<OwnedFd>, u64, usize)]>,
+    /// Files of READs that are not submitted yet; from then on the kernel keeps them open.
+    submitting: Vec<Arc<OwnedFd>>,
     end: Option<End>,
 }
 
@@ -113,6 +120,8 @@ where
             turns: 0,
             waiting: Vec::new(),
             kept: Vec::new(),
+            promised: (0..parts.slots).map(|_| Default::default()).collect(),
+            submitting: Vec::with_capacity(parts.slots),
             end: None,
         }
     }
@@ -131,16 +140,19 @@ where
         }
     }
 
-    fn listen(&mut self) -> io::Result<()> {
+    fn listen(&mut self) -> Result<()> {
         let mailbox = Arc::clone(&self.local.mailbox);
         self.ring.poll_readable(Kind::Bell.key(0), mailbox.bell())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self) -> Result<()> {
         self.transport.arm(&mut self.ring, &self.arena)?;
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
         self.ring.turn(wait)?;
+        if self.ring.all_submitted() {
+            self.submitting.clear();
+        }
         self.local.stats.enters.raise_to(self.ring.enters());
         let mut taken = std::mem::take(&mut self.taken);
         self.ring.completions(&mut taken);
@@ -162,7 +174,7 @@ where
         Ok(())
     }
 
-    fn take(&mut self, key: Key, result: i32, now: Instant) -> io::Result<()> {
+    fn take(&mut self, key: Key, result: i32, now: Instant) -> Result<()> {
         if key == NOBODY {
             return Ok(());
         }
@@ -172,7 +184,7 @@ where
         match kind {
             Kind::Bell => return self.hear(),
             Kind::File => return self.file_done(slot, result),
-            Kind::Read | Kind::Write | Kind::Entry => {}
+            Kind::Read | Kind::Write | Kind::Entry | Kind::Source => {}
         }
         match self.transport.completed(&mut self.ring, &self.arena, kind, slot, result)? {
             Arrival::Request(header, span) => self.arrived(slot, header, span, kind, now)?,
@@ -183,6 +195,7 @@ where
                 }
                 self.slots[slot].settle();
             }
+            Arrival::Unanswered => self.answer_again(slot)?,
             Arrival::Undelivered => self.undelivered(slot, false),
             Arrival::Nothing => {}
             Arrival::Ended(end) => self.ended(end),
@@ -191,7 +204,7 @@ where
     }
 
     /// An operation of a handler on a file is complete.
-    fn file_done(&mut self, index: usize, result: i32) -> io::Result<()> {
+    fn file_done(&mut self, index: usize, result: i32) -> Result<()> {
         let (slot, waker) = self.local.desk.settle(index, result);
         match waker {
             Some(waker) if self.tasks.wakes(slot, &waker) => self.ready.push(slot),
@@ -251,7 +264,7 @@ where
         span: Span,
         kind: Kind,
         now: Instant,
-    ) -> io::Result<()> {
+    ) -> Result<()> {
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
         self.slots[slot].arrive(header, now);
@@ -274,7 +287,7 @@ where
         self.poll(slot)
     }
 
-    fn poll(&mut self, slot: usize) -> io::Result<()> {
+    fn poll(&mut self, slot: usize) -> Result<()> {
         if !self.tasks.has(slot) {
             // Woken after it was done.
             return Ok(());
@@ -303,8 +316,27 @@ where
         self.finish(slot, outcome)
     }
 
+    /// An answer did not follow its READ, as that came short: the file has become shorter, or
+    /// cannot be read. That is rare enough to wait for the file.
+    fn answer_again(&mut self, slot: usize) -> Result<()> {
+        self.slots[slot].reopen();
+        let (file, offset, len) = std::mem::take(&mut self.promised[slot]);
+        let mut held = self.arena.hold(slot);
+        let read = match file.upgrade() {
+            Some(file) => io::read_all(&file, offset, &mut held.payload_mut()[..len]),
+            // The filesystem closed it under a request.
+            None => Err(Errno::EBADF),
+        };
+        drop(held);
+        let outcome = match read {
+            Ok(count) => Outcome::Output(Output { filled: 0..count, len: count, source: None }),
+            Err(errno) => Outcome::Error(errno),
+        };
+        self.finish(slot, outcome)
+    }
+
     /// Makes the one answer of the request in the slot and sends it.
-    fn finish(&mut self, slot: usize, outcome: Outcome) -> io::Result<()> {
+    fn finish(&mut self, slot: usize, outcome: Outcome) -> Result<()> {
         if self.local.desk.in_flight(slot) > 0 {
             // I9. What the handler dropped is being cancelled; what it forgot is from here on.
             self.local.desk.give_up(slot);
@@ -316,9 +348,10 @@ where
         state.finish();
         let opcode = Opcode::from_raw(state.header.opcode);
         let answered = opcode.is_none_or(Opcode::is_answered);
+        let mut source = None;
         let result = match outcome {
             Outcome::Reply(reply) => {
-                state.given = given(&reply);
+                state.given = Given::of(&reply);
                 held.parts().clear();
                 match reply.encode(held.payload_mut()) {
                     Ok(len) => Ok((0..len, len)),
@@ -329,6 +362,7 @@ where
                 if opcode == Some(Opcode::ReadDirPlus) {
                     state.given = Given::Entries(output.filled.clone());
                 }
+                source = output.source;
                 Ok((output.filled, output.len))
             }
             Outcome::Error(errno) => Err(errno),
@@ -338,7 +372,7 @@ where
         if let Some(opcode) = opcode {
             let bytes = match (&result, opcode) {
                 (_, Opcode::Write) => u64::from(state.header.len).saturating_sub(80),
-                (Ok((_, len)), _) if is_bulk(opcode) => *len as u64,
+                (Ok((_, len)), _) if stats::is_bulk(opcode) => *len as u64,
                 _ => 0,
             };
             let failed = answered && result.is_err();
@@ -355,7 +389,13 @@ where
             }
         }
         let result = if answered { result } else { Ok((0..0, 0)) };
-        let answer = Committed { unique, result, answered };
+        let source = source.map(|source| {
+            let len = result.as_ref().map_or(0, |(_, len)| *len);
+            self.promised[slot] = (Arc::downgrade(&source.file), source.offset, len);
+            self.submitting.push(Arc::clone(&source.file));
+            (Kind::Source.key(slot), source)
+        });
+        let answer = Committed { unique, result, answered, source };
         if self.end.is_some() {
             return Ok(());
         }
@@ -366,7 +406,7 @@ where
     }
 
     /// Reads what the mailbox holds.
-    fn hear(&mut self) -> io::Result<()> {
+    fn hear(&mut self) -> Result<()> {
         let mailbox = Arc::clone(&self.local.mailbox);
         let mut letters = std::mem::take(&mut self.letters);
         mailbox.fetch(&mut letters, &mut self.ready);
@@ -390,7 +430,7 @@ where
         self.listen()
     }
 
-    fn answered(&mut self, slot: usize, answer: Answer) -> io::Result<()> {
+    fn answered(&mut self, slot: usize, answer: Answer) -> Result<()> {
         let outcome = match answer {
             Answer::Reply(reply) => Outcome::Reply(reply),
             Answer::Error(errno) => Outcome::Error(errno),
@@ -401,7 +441,7 @@ where
                     Some(place) => {
                         place.copy_from_slice(&bytes);
                         let filled = 0..bytes.len();
-                        Outcome::Output(crate::reply::Output { filled, len: bytes.len() })
+                        Outcome::Output(Output { filled, len: bytes.len(), source: None })
                     }
                     None => Outcome::Error(Errno::EIO),
                 }
@@ -411,7 +451,7 @@ where
     }
 
     /// An INTERRUPT was read: its target may be in any shard.
-    fn interrupt(&mut self, mut held: Held, header: &InHeader, span: &Span) -> io::Result<()> {
+    fn interrupt(&mut self, mut held: Held, header: &InHeader, span: &Span) -> Result<()> {
         let slot = held.index();
         let split = held.split(span);
         match Operation::decode(header, split.argument, split.input) {
@@ -453,7 +493,7 @@ where
             self.ring.completions(&mut self.taken);
             for (key, result) in self.taken.drain(..) {
                 match Kind::of(key) {
-                    Some((Kind::Read | Kind::Write | Kind::Entry, slot)) => {
+                    Some((Kind::Read | Kind::Write | Kind::Entry | Kind::Source, slot)) => {
                         self.arena.reclaim(slot);
                     }
                     Some((Kind::File, index)) => {
@@ -469,33 +509,7 @@ where
     }
 }
 
-fn failed(error: &io::Error) -> End {
+fn failed(error: &Error) -> End {
     tracing::error!(%error, "the ring failed");
     End::Failed(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// What lookups a reply gives the kernel.
-fn given(reply: &Reply<'_>) -> Given {
-    match reply {
-        Reply::Entry(Entry { nodeid, .. }) | Reply::Created(Entry { nodeid, .. }, _)
-            if nodeid.0 != 0 =>
-        {
-            Given::Node(*nodeid)
-        }
-        _ => Given::Nothing,
-    }
-}
-
-/// Whether the length of an answer tells how much was done.
-fn is_bulk(opcode: Opcode) -> bool {
-    matches!(
-        opcode,
-        Opcode::Read
-            | Opcode::ReadDir
-            | Opcode::ReadDirPlus
-            | Opcode::ReadLink
-            | Opcode::GetXattr
-            | Opcode::ListXattr
-            | Opcode::IoCtl
-    )
 }

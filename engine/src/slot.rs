@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fusewire_proto::abi::InHeader;
-use fusewire_proto::{NodeId, Unique};
+use fusewire_proto::{Entry, NodeId, Reply, Unique};
 
 /// A slot and the request in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,20 @@ pub(crate) enum Given {
     Node(NodeId),
     /// Those of the entries in these bytes of the payload.
     Entries(Range<usize>),
+}
+
+impl Given {
+    /// What a reply gives.
+    pub(crate) fn of(reply: &Reply<'_>) -> Self {
+        match reply {
+            Reply::Entry(Entry { nodeid, .. }) | Reply::Created(Entry { nodeid, .. }, _)
+                if nodeid.0 != 0 =>
+            {
+                Self::Node(*nodeid)
+            }
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// The state of one slot.
@@ -109,6 +123,12 @@ impl Slot {
             "I2: a request is answered once"
         );
         self.phase = Phase::Leaving;
+    }
+
+    /// The answer that left turned out not to have been made.
+    pub(crate) fn reopen(&mut self) {
+        assert_eq!(self.phase, Phase::Armed, "I2: only a settled answer is made again");
+        self.phase = Phase::Serving;
     }
 
     /// The answer left; the slot may have another request.

@@ -218,6 +218,20 @@ fn percentile(classes: &[u64; CLASSES], percent: u64) -> Duration {
     Duration::ZERO
 }
 
+/// Whether the length of an answer tells how much was done.
+pub(crate) fn is_bulk(opcode: Opcode) -> bool {
+    matches!(
+        opcode,
+        Opcode::Read
+            | Opcode::ReadDir
+            | Opcode::ReadDirPlus
+            | Opcode::ReadLink
+            | Opcode::GetXattr
+            | Opcode::ListXattr
+            | Opcode::IoCtl
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

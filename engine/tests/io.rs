@@ -11,13 +11,14 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::pin::pin;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
 use fusewire::proto::op;
-use fusewire::proto::{Attr, Attributes, Entry, Errno, NodeId, Opened, Result};
+use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Opened, Result};
 use fusewire::{Context, Filesystem, ReadBuf, TransportChoice};
 
 use common::{Mounted, on_both};
@@ -25,7 +26,8 @@ use common::{Mounted, on_both};
 const SIZE: usize = 3_000_000;
 const FOR_EVER: Duration = Duration::from_secs(3600);
 /// Each name has a behaviour; its node is its place here plus 2.
-const NAMES: [&str; 6] = ["plain", "dropped", "forgotten", "two", "wronly", "pipe"];
+const NAMES: [&str; 9] =
+    ["plain", "dropped", "forgotten", "two", "wronly", "pipe", "last", "longer", "lastwronly"];
 
 struct Backed {
     file: Arc<OwnedFd>,
@@ -37,7 +39,7 @@ struct Backed {
 
 fn attr(node: NodeId) -> Attr {
     let (mode, size) = if node == NodeId::ROOT { (0o040_777, 0) } else { (0o100_666, SIZE as u64) };
-    Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+    Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
 }
 
 /// Polls once, so that an operation is on its way.
@@ -94,6 +96,10 @@ impl Filesystem for Backed {
                 assert!(read <= op.size as usize && half > 0);
                 Ok(())
             }
+            "last" => io.answer_from(&self.file, out, op.offset, SIZE as u64).await,
+            // Less is there than was thought.
+            "longer" => io.answer_from(&self.file, out, op.offset, SIZE as u64 + 5000).await,
+            "lastwronly" => io.answer_from(&self.wronly, out, op.offset, SIZE as u64).await,
             "wronly" => io.read_at(&self.wronly, out, op.offset).await.map(drop),
             "pipe" => {
                 let mut read = pin!(io.read_at(&self.pipe, out, op.offset));
@@ -172,7 +178,9 @@ fn fails_with(mounted: &Mounted, script: &str, text: &str) {
 }
 
 fn data_are_right_both_ways(mounted: Mounted, file: File) {
-    reads_right(&mounted, "plain");
+    for name in ["plain", "last", "longer"] {
+        reads_right(&mounted, name);
+    }
     for (name, block) in [("plain", "1M"), ("two", "64k"), ("plain", "1000")] {
         let script = format!(
             "head -c 2000000 /dev/urandom >\"$TMPDIR/data\" && \
@@ -190,7 +198,8 @@ fn data_are_right_both_ways(mounted: Mounted, file: File) {
 }
 
 fn many_at_once_keep_apart(mounted: Mounted, _: File) {
-    let script = "for i in 1 2 3 4 5 6 7 8; do dd if=plain bs=64k status=none | cksum & done; wait";
+    let script = "for i in 1 2 3 4; do for f in plain last; do \
+                  dd if=$f bs=64k status=none | cksum & done; done; wait";
     let sums = mounted.sh(&format!("cksum <plain; {script}"));
     let text = String::from_utf8(sums.stdout).unwrap();
     let sums: Vec<&str> = text.lines().collect();
@@ -199,7 +208,9 @@ fn many_at_once_keep_apart(mounted: Mounted, _: File) {
 }
 
 fn errors_reach_the_caller(mounted: Mounted, _: File) {
-    fails_with(&mounted, "cat wronly", "Bad file descriptor");
+    for name in ["wronly", "lastwronly"] {
+        fails_with(&mounted, &format!("cat {name}"), "Bad file descriptor");
+    }
     fails_with(&mounted, "fallocate -o 0 -l 9223372036854775807 plain", "File too large");
     fails_with(&mounted, "cat dropped", "Timer expired");
     fails_with(&mounted, "cat forgotten", "Input/output error");
@@ -208,8 +219,7 @@ fn errors_reach_the_caller(mounted: Mounted, _: File) {
 
 /// The slot of an operation that was given up is used again only when the kernel is done with it.
 fn operations_that_are_given_up_do_no_harm(mounted: Mounted, _: File) {
-    let script = "for i in $(seq 50); do cat dropped; cat forgotten; \
-                  timeout -s INT 0.02 cat pipe; done 2>/dev/null & \
+    let script = "for i in $(seq 50); do cat dropped; cat forgotten; done 2>/dev/null & \
                   for i in $(seq 20); do cksum <plain; done; wait";
     let sums = mounted.sh(script);
     let text = String::from_utf8(sums.stdout).unwrap();
@@ -221,11 +231,39 @@ fn operations_that_are_given_up_do_no_harm(mounted: Mounted, _: File) {
     assert_eq!((stats.panics, stats.malformed, stats.undelivered), (50, 0, 0), "{stats:?}");
 }
 
+/// The signal comes once the handler waits: over the ring the kernel loses an earlier one.
+fn an_interrupt_gives_an_operation_up(mounted: Mounted, _: File) {
+    let waits = || {
+        let stats = mounted.session().stats();
+        let reads = stats.opcodes.iter().find(|(name, _)| *name == "OPEN");
+        reads.map_or(0, |(_, one)| one.requests)
+    };
+    for round in 1..=20 {
+        let path = mounted.session().mountpoint().join("pipe");
+        let mut cat = Command::new("cat").arg(path).stderr(Stdio::null()).spawn().unwrap();
+        while waits() < round {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let pid = cat.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let until = Instant::now() + Duration::from_secs(10);
+        while cat.try_wait().unwrap().is_none() {
+            if Instant::now() > until {
+                common::abort(mounted.session().connection().unwrap());
+                panic!("round {round}: no answer after an interrupt");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    reads_right(&mounted, "last");
+}
+
 fn a_session_ends_with_operations_in_flight(mut mounted: Mounted, _: File) {
     let script = "for i in 1 2 3; do timeout -s KILL 5 cat pipe & done; sleep 0.3";
     mounted.sh(script);
     let session = mounted.take_session();
-    let before = std::time::Instant::now();
+    let before = Instant::now();
     let _ = session.unmount();
     assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
 }
@@ -236,5 +274,6 @@ on_both! {
     many_at_once_keep_apart,
     errors_reach_the_caller,
     operations_that_are_given_up_do_no_harm,
+    an_interrupt_gives_an_operation_up,
     a_session_ends_with_operations_in_flight,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
 use fusewire::proto::op;
-use fusewire::proto::{Attr, Attributes, Entry, Errno, NodeId, Opened, Result};
+use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Opened, Result};
 use fusewire::{Backing, Context, Filesystem, TransportChoice};
 
 use common::{Mounted, on_both};
@@ -27,7 +27,7 @@ impl Through {
     fn attr(&self, node: NodeId) -> Attr {
         let size = self.file.metadata().unwrap().len();
         let (mode, size) = if node == NodeId::ROOT { (0o040_777, 0) } else { (0o100_666, size) };
-        Attr { ino: node.0, mode, size, nlink: 1, ..Attr::default() }
+        Attr { ino: node.0, mode: Mode(mode), size, nlink: 1, ..Attr::default() }
     }
 }
 

@@ -289,6 +289,11 @@ impl Held {
         &mut self.bytes_mut()[head_len..]
     }
 
+    /// Bytes of the payload that the kernel may use while the slot is held or lent (I9).
+    pub(crate) fn memory(&self, range: Range<usize>) -> Memory {
+        self.arena.memory(self.index, range)
+    }
+
     /// What the answer is made of, if not of one piece.
     pub(crate) fn parts(&self) -> RefMut<'_, Vec<Part>> {
         self.arena.slots[self.index].parts.borrow_mut()

@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue::Entry128;
-use io_uring::{IoUring, cqueue, opcode, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::Key;
 use super::arena::{Lent, Memory};
@@ -209,6 +209,43 @@ impl Ring {
             }
         };
         self.push(Entry128::from(built.user_data(key)))
+    }
+
+    /// Lets the next operation, of the same turn, begin only when this READ has filled all of its
+    /// room. Only if it does not it has a completion, and that one then has none.
+    /// Kernel: io_uring/io_uring.c, `req_set_fail`, `io_fail_links`; since 5.17.
+    pub(crate) fn read_first(
+        &mut self,
+        key: Key,
+        fd: RawFd,
+        Memory { at, len }: Memory,
+        offset: u64,
+    ) -> io::Result<()> {
+        // A link does not reach beyond its submission.
+        while self.room() < 2 {
+            self.make_room()?;
+        }
+        let read = opcode::Read::new(types::Fd(fd), at, length(len)).offset(offset).build();
+        let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
+        self.push(Entry128::from(read.flags(flags).user_data(key)))
+    }
+
+    /// Whether the kernel has taken all that was pushed.
+    pub(crate) fn all_submitted(&mut self) -> bool {
+        match &mut self.backend {
+            Backend::Plain(_) => true,
+            Backend::Uring(uring) => uring.submission().is_empty(),
+        }
+    }
+
+    fn room(&mut self) -> usize {
+        match &mut self.backend {
+            Backend::Plain(_) => usize::MAX,
+            Backend::Uring(uring) => {
+                let queue = uring.submission();
+                queue.capacity() - queue.len()
+            }
+        }
     }
 
     /// Asks the kernel to end an operation early. Its completion still comes, and this has none

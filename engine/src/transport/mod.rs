@@ -23,6 +23,7 @@ use std::rc::Rc;
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::{Errno, Unique};
 
+use crate::reply::Source;
 use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
@@ -41,6 +42,8 @@ pub(crate) enum Kind {
     Bell = 4,
     /// An operation of a handler on a file; the low half is its place, not a slot's.
     File = 5,
+    /// A READ that the slot's answer was to follow.
+    Source = 6,
 }
 
 impl Kind {
@@ -55,6 +58,7 @@ impl Kind {
             3 => Self::Entry,
             4 => Self::Bell,
             5 => Self::File,
+            6 => Self::Source,
             _ => return None,
         };
         Some((kind, usize::try_from(key & 0xffff_ffff).ok()?))
@@ -81,6 +85,8 @@ pub(crate) enum Arrival {
     Malformed,
     /// The slot's answer left, or (false) was no longer wanted.
     Settled(bool),
+    /// The slot's answer did not follow its READ; it is to be made and committed again.
+    Unanswered,
     /// An answer was no longer wanted, and the slot is armed again.
     Undelivered,
     /// Nothing to do.
@@ -97,6 +103,8 @@ pub(crate) struct Committed {
     pub(crate) result: Result<(Range<usize>, usize), Errno>,
     /// Whether the kernel waits for it.
     pub(crate) answered: bool,
+    /// What fills it first: the key of that READ, and where it reads.
+    pub(crate) source: Option<(Key, Source)>,
 }
 
 /// What is under way.

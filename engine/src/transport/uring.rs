@@ -13,7 +13,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use fusewire_proto::Opcode;
@@ -171,6 +171,12 @@ impl Transport for UringTransport {
     ) -> io::Result<Arrival> {
         match kind {
             Kind::Entry => self.entry_ended(ring, arena, slot, result),
+            // The READ came short, so the commit behind it was not begun, and will not tell.
+            Kind::Source => {
+                arena.reclaim(slot);
+                self.lent -= 1;
+                Ok(Arrival::Unanswered)
+            }
             _ => self.lane().completed(ring, arena, kind, slot, result),
         }
     }
@@ -196,6 +202,10 @@ impl Transport for UringTransport {
         frame::put_out_header(ring_header, &header);
         frame::put_ring_entry(&mut ring_header[ENTRY], entry.commit_id, len);
         let (queue, commit_id) = (entry.queue, entry.commit_id);
+        if let Some((key, source)) = &answer.source {
+            let (fd, at) = (source.file.as_raw_fd(), held.memory(0..len));
+            ring.read_first(*key, fd, at, source.offset)?;
+        }
         let lent = held.lend();
         self.lent += 1;
         let key = Kind::Entry.key(slot);
