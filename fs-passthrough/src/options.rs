@@ -1,0 +1,61 @@
+//! How a directory is mirrored.
+
+use std::time::Duration;
+
+/// How far the kernel may trust what it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody else changes the directory: names, attributes and data are kept for long.
+    Always,
+    /// Others may change it: names and attributes are asked for again after a second, data at
+    /// each open.
+    #[default]
+    Auto,
+    /// Nothing is kept; data go past the page cache.
+    Never,
+}
+
+impl Cache {
+    /// How long names and attributes are good for, where nothing else is asked for.
+    #[must_use]
+    pub fn timeout(self) -> Duration {
+        match self {
+            Self::Always => Duration::from_secs(24 * 60 * 60),
+            Self::Auto => Duration::from_secs(1),
+            Self::Never => Duration::ZERO,
+        }
+    }
+}
+
+/// Choices that hold for the whole mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the kernel may keep.
+    pub cache: Cache,
+    /// How long attributes are good for.
+    pub attr_timeout: Duration,
+    /// How long names are good for.
+    pub entry_timeout: Duration,
+    /// Data go past the page cache, whatever `cache` says.
+    pub direct: bool,
+    /// Whether there are extended attributes, and with them ACLs.
+    pub xattr: bool,
+    /// The most descriptors that files hold just for being known to the kernel. Beyond, a file is
+    /// known by its handle, where the backing filesystem has handles.
+    pub fd_budget: usize,
+}
+
+impl Options {
+    /// What goes with a kind of caching.
+    #[must_use]
+    pub fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            attr_timeout: cache.timeout(),
+            entry_timeout: cache.timeout(),
+            direct: cache == Cache::Never,
+            xattr: true,
+            fd_budget: 512,
+        }
+    }
+}
