@@ -9,6 +9,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::path::Path;
+use std::process::Command;
+
 mod common;
 
 mod promise_01_connection_bit;
@@ -35,3 +38,8 @@ mod lifecycle;
 mod limits;
 mod starting;
 mod surroundings;
+
+/// The daemon under test, without arguments; `fs-passthrough` runs these bodies on its own.
+pub(crate) fn daemon(_work: &Path) -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fusewire-memory"))
+}
