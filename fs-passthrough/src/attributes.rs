@@ -22,7 +22,8 @@ use crate::node::Node;
 const S_ISUID: u32 = 0o4000;
 const S_ISGID: u32 = 0o2000;
 const S_IXGRP: u32 = 0o0010;
-const KIND_REGULAR: u32 = 0o10;
+/// A regular file: mode >> 12.
+pub(crate) const KIND_REGULAR: u32 = 0o10;
 
 fn time(time: StatxTimestamp) -> Timestamp {
     Timestamp::new(time.tv_sec, time.tv_nsec)

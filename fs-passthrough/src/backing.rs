@@ -22,6 +22,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::path::DecInt;
 
 use crate::error::Answer;
+use crate::options::Options;
 use crate::sys::{self, FileHandle};
 
 /// How a name is looked up.
@@ -49,8 +50,8 @@ impl Backing {
     ///
     /// # Errors
     /// It is none, or `/proc` is not there.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let root = private_copy(path).or_else(|_| {
+    pub(crate) fn open(path: &Path, options: &Options) -> io::Result<Self> {
+        let root = private_copy(path, options).or_else(|_| {
             open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         })?;
         if FileType::from_raw_mode(attributes(root.as_fd())?.stx_mode.into()) != FileType::Directory
@@ -114,10 +115,11 @@ pub(crate) fn attributes(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
 
 /// A copy of the mount that holds `path`, rooted there, with nothing mounted on it; it is in
 /// nobody's namespace and ends with its descriptor.
-fn private_copy(path: &Path) -> rustix::io::Result<OwnedFd> {
+fn private_copy(path: &Path, options: &Options) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let copy = open_tree(CWD, path, flags)?;
-    sys::make_private(copy.as_fd()).map_err(|_| rustix::io::Errno::PERM)?;
+    let made = sys::make_private(copy.as_fd(), options.readonly, options.noatime);
+    made.map_err(|_| rustix::io::Errno::PERM)?;
     Ok(copy)
 }
 
@@ -134,7 +136,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         symlink("/etc/passwd", directory.path().join("link")).unwrap();
         std::fs::create_dir(directory.path().join("sub")).unwrap();
-        let backing = Backing::open(directory.path()).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
         let link = backing.lookup(backing.root(), b"link").unwrap();
         let kind = FileType::from_raw_mode(attributes(link.as_fd()).unwrap().stx_mode.into());
         assert_eq!(kind, FileType::Symlink);
@@ -145,9 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn a_readonly_copy_is_readonly() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { readonly: true, noatime: true, ..Options::default() };
+        if private_copy(directory.path(), &options).is_err() {
+            return;
+        }
+        let backing = Backing::open(directory.path(), &options).unwrap();
+        let mode = Mode::from_raw_mode(0o755);
+        let made = rustix::fs::mkdirat(backing.root(), "d", mode);
+        assert_eq!(made, Err(rustix::io::Errno::ROFS));
+        std::fs::create_dir(directory.path().join("d")).unwrap();
+    }
+
+    #[test]
     fn a_file_is_no_backing() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Backing::open(file.path()).unwrap_err();
+        let error = Backing::open(file.path(), &Options::default()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOTDIR));
     }
 }

@@ -176,6 +176,7 @@ mod tests {
     use rustix::fs::{OFlags, mkdirat, openat};
 
     use super::*;
+    use crate::options::Options;
 
     fn caller(uid: u32, groups: &[u32], umask: u32) -> Caller {
         let groups = groups.iter().copied().map(Gid::from_raw).collect();
@@ -188,7 +189,7 @@ mod tests {
             return;
         }
         let directory = tempfile::tempdir().unwrap();
-        let backing = Backing::open(directory.path()).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
         // A thread of its own: what it takes on for good is not for the other tests.
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -4,7 +4,8 @@
 //! Never known here: names, and the kernel's handles. Neighbours: `filesystem`, `node` (mtime).
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use fusewire::ReadBuf;
 use fusewire::proto::flags::WriteFlags;
@@ -12,7 +13,6 @@ use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
 use fusewire::proto::{Errno, Result};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatxFlags, copy_file_range, fallocate, seek};
 use rustix::io::{ReadWriteFlags, pread, pwritev2};
-use std::sync::atomic::Ordering;
 
 use crate::attributes::kill_set_id;
 use crate::backing::{Backing, attributes};
@@ -42,20 +42,22 @@ pub(crate) fn may_write(flags: u32) -> bool {
     OFlags::from_bits_retain(flags) & OFlags::ACCMODE != OFlags::RDONLY
 }
 
-/// Opens an inode's data; `fd` may be `O_PATH`.
+/// Opens an inode's data, `fd` being perhaps `O_PATH`; and whether the page cache can be used.
+///
+/// Only root may read what may be written only. Where the rest of a page cannot be read, no page
+/// may be written in part, so writes must come as they are.
 pub(crate) fn open(
     fd: BorrowedFd<'_>,
     flags: u32,
     writeback: bool,
     backing: &Backing,
-) -> Result<std::os::fd::OwnedFd> {
+) -> Result<(OwnedFd, bool)> {
     let wanted = open_flags(flags, writeback);
     match backing.reopen(fd, wanted) {
-        // It may be writable and not readable; only root passes by that.
         Err(rustix::io::Errno::ACCESS) if wanted != open_flags(flags, false) => {
-            backing.reopen(fd, open_flags(flags, false)).answer()
+            backing.reopen(fd, open_flags(flags, false)).answer().map(|fd| (fd, false))
         }
-        opened => opened.answer(),
+        opened => opened.answer().map(|fd| (fd, true)),
     }
 }
 

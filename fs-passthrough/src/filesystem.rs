@@ -27,7 +27,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::path::DecInt;
 use rustix::thread::CapabilitySet;
 
-use crate::attributes::{attr, set_attributes, statx_values};
+use crate::attributes::{KIND_REGULAR, attr, set_attributes, statx_values};
 use crate::backing::attributes;
 use crate::caller::{self, Caller};
 use crate::error::Answer;
@@ -181,12 +181,16 @@ impl Filesystem for PassthroughFs {
     async fn open(&self, cx: &Context<'_>, op: Open) -> Result<Opened> {
         let mirror = &self.mirror;
         let node = mirror.table.get(cx.node())?;
+        if node.kind != KIND_REGULAR {
+            // The kernel never asks; a fifo would keep the shard until somebody comes.
+            return Err(Errno::EINVAL);
+        }
         let pin = mirror.pin(&node)?;
         let (fd, writeback) = (pin.as_fd(), has_writeback(cx));
-        let file = data::open(fd, op.flags, writeback, &mirror.backing)?;
+        let (file, cached) = data::open(fd, op.flags, writeback, &mirror.backing)?;
         let direct = data::open_direct(fd, op.flags, writeback, &mirror.backing);
         let writes = data::may_write(op.flags);
-        Ok(mirror.opened(OpenFile::new(Arc::clone(&node), file, direct, writes)))
+        Ok(mirror.opened(OpenFile::new(Arc::clone(&node), file, direct, writes), cached))
     }
 
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use fusewire::cli::{self, CommonArgs};
+use fusewire::cli::{self, CommonArgs, Switch};
 use fusewire_passthrough::{Cache, Mirror, Options, PassthroughFs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,7 +23,7 @@ struct Args {
     backing: PathBuf,
     #[command(flatten)]
     common: CommonArgs,
-    /// What the kernel may keep: for a day, for a second, nothing
+    /// What the kernel may keep: all for a day, names for a second, nothing
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     cache: CacheArg,
     /// Seconds that attributes are good for [default: by --cache]
@@ -32,7 +32,7 @@ struct Args {
     /// Seconds that names are good for [default: by --cache]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     entry_timeout: Option<Duration>,
-    /// Reads and writes go past the page cache
+    /// Reads and writes go past the page cache, so that nothing is written back
     #[arg(long)]
     direct: bool,
     /// Refuse all changes
@@ -82,15 +82,22 @@ fn main() -> ExitCode {
         CacheArg::Auto => Cache::Auto,
         CacheArg::Never => Cache::Never,
     };
+    if args.readonly {
+        args.common.options.push("ro".to_owned());
+    }
+    let words: Vec<&str> = args.common.options.iter().flat_map(|list| list.split(',')).collect();
     let chosen = Options::new(cache);
     let options = Options {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
         entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
         direct: args.direct,
         xattr: !args.no_xattr,
+        readonly: words.contains(&"ro"),
+        noatime: words.contains(&"noatime"),
         fd_budget: args.fd_budget.unwrap_or(budget),
         ..chosen
     };
+    let direct = options.is_direct();
     let mirror = match Mirror::open(&args.backing, options) {
         Ok(mirror) => mirror,
         Err(error) => {
@@ -103,8 +110,8 @@ fn main() -> ExitCode {
         let why = "no file handles here (not root, or not with this filesystem)";
         let _ = writeln!(io::stderr(), "{why}: each file that is known takes a descriptor");
     }
-    if args.readonly {
-        args.common.options.push("ro".to_owned());
+    if direct {
+        args.common.writeback = Switch::Off;
     }
     let config = args.common.config("fusewire-passthrough").default_permissions(true);
     cli::run(&args.common, config, move |_shard| PassthroughFs::new(Arc::clone(&mirror)))

@@ -77,13 +77,31 @@ fn of_kind(at: Place<'_>, kind: FileType, backing: &Backing) -> Result<OwnedFd> 
     if FileType::from_raw_mode(stat.stx_mode.into()) == kind { Ok(fd) } else { Err(Errno::ENOENT) }
 }
 
-/// Makes and opens a regular file: what holds it, and its data.
+/// A file that was made and opened.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// What holds the inode: `O_PATH`.
+    pub(crate) held: OwnedFd,
+    /// Its data.
+    pub(crate) data: OwnedFd,
+    /// Whether the page cache can be used, as [`data::open`] has it.
+    pub(crate) cached: bool,
+}
+
+impl Made {
+    fn new(data: OwnedFd, backing: &Backing) -> Result<Self> {
+        let held = backing.reopen(data.as_fd(), OFlags::PATH).answer()?;
+        Ok(Self { held, data, cached: true })
+    }
+}
+
+/// Makes and opens a regular file.
 pub(crate) fn file(
     at: Place<'_>,
     how: Opening,
     caller: &Caller,
     backing: &Backing,
-) -> Result<(OwnedFd, OwnedFd)> {
+) -> Result<Made> {
     let asked = OFlags::from_bits_retain(how.flags);
     let wanted = data::open_flags(how.flags, how.writeback) | OFlags::CREATE | OFlags::EXCL;
     let flags = wanted | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -91,30 +109,21 @@ pub(crate) fn file(
     match caller.run(backing, || openat(at.directory, at.name, flags, mode)) {
         // Somebody was first: an open, unless the caller insists on making it.
         Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => existing(at, how, caller, backing),
-        made => {
-            let file = made?;
-            let held = backing.reopen(file.as_fd(), OFlags::PATH).answer()?;
-            Ok((held, file))
-        }
+        made => Made::new(made?, backing),
     }
 }
 
 /// Opens a file that the kernel did not know of. Nobody has checked yet whether the caller may.
-fn existing(
-    at: Place<'_>,
-    how: Opening,
-    caller: &Caller,
-    backing: &Backing,
-) -> Result<(OwnedFd, OwnedFd)> {
+fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> Result<Made> {
     let held = of_kind(at, FileType::RegularFile, backing).map_err(|_| Errno::EEXIST)?;
     let exactly = data::open_flags(how.flags, false);
     let checked = caller.run_checked(backing, || backing.reopen(held.as_fd(), exactly))?;
     if data::open_flags(how.flags, how.writeback) == exactly {
-        return Ok((held, checked));
+        return Ok(Made { held, data: checked, cached: true });
     }
     let again = how.flags & !OFlags::TRUNC.bits();
-    let file = data::open(held.as_fd(), again, how.writeback, backing)?;
-    Ok((held, file))
+    let (data, cached) = data::open(held.as_fd(), again, how.writeback, backing)?;
+    Ok(Made { held, data, cached })
 }
 
 /// Makes and opens a regular file without a name.
@@ -123,12 +132,10 @@ pub(crate) fn nameless(
     how: Opening,
     caller: &Caller,
     backing: &Backing,
-) -> Result<(OwnedFd, OwnedFd)> {
+) -> Result<Made> {
     let insists = OFlags::from_bits_retain(how.flags) & OFlags::EXCL;
     let wanted = data::open_flags(how.flags, how.writeback) - OFlags::TRUNC;
     let flags = wanted | insists | OFlags::TMPFILE | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
-    let file = caller.run(backing, || openat(directory, c".", flags, mode))?;
-    let held = backing.reopen(file.as_fd(), OFlags::PATH).answer()?;
-    Ok((held, file))
+    Made::new(caller.run(backing, || openat(directory, c".", flags, mode))?, backing)
 }

@@ -20,7 +20,7 @@ use crate::data;
 use crate::error::Answer;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
-use crate::make::{Opening, Place};
+use crate::make::{Made, Opening, Place};
 use crate::node::{Node, Pin};
 use crate::options::{Cache, Options};
 use crate::table::Table;
@@ -41,7 +41,7 @@ impl Mirror {
     /// # Errors
     /// It is none, or cannot be looked at, or `/proc` is not there.
     pub fn open(path: &Path, options: Options) -> io::Result<Arc<Self>> {
-        let backing = Backing::open(path)?;
+        let backing = Backing::open(path, &options)?;
         let table = Table::new(&backing, options.fd_budget)
             .map_err(|errno| io::Error::from_raw_os_error(errno.raw()))?;
         let (files, directories) = (Handles::default(), Handles::default());
@@ -71,9 +71,10 @@ impl Mirror {
         })
     }
 
-    pub(crate) fn opened(&self, file: OpenFile) -> Opened {
+    /// The answer for an open file; `cached` where the page cache can be used.
+    pub(crate) fn opened(&self, file: OpenFile, cached: bool) -> Opened {
         let mut flags = FOpenFlags::empty();
-        if self.options.direct || self.options.cache == Cache::Never {
+        if !cached || self.options.is_direct() {
             flags |= FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES;
         } else if self.options.cache == Cache::Always {
             flags |= FOpenFlags::KEEP_CACHE;
@@ -81,17 +82,14 @@ impl Mirror {
         Opened { fh: self.files.insert(Arc::new(file)), flags, ..Opened::default() }
     }
 
-    /// What was made and opened: an entry of it and a handle.
-    pub(crate) fn created(
-        &self,
-        (held, file): (OwnedFd, OwnedFd),
-        how: Opening,
-    ) -> Result<(Entry, Opened)> {
+    /// The answer for what was made and opened.
+    pub(crate) fn created(&self, made: Made, how: Opening) -> Result<(Entry, Opened)> {
+        let Made { held, data, cached } = made;
         let direct = data::open_direct(held.as_fd(), how.flags, how.writeback, &self.backing);
         let entry = self.entry(held)?;
         let node = self.table.get(entry.nodeid)?;
-        let file = OpenFile::new(node, file, direct, data::may_write(how.flags));
-        Ok((entry, self.opened(file)))
+        let file = OpenFile::new(node, data, direct, data::may_write(how.flags));
+        Ok((entry, self.opened(file, cached)))
     }
 
     /// Has a descriptor hold what is about to lose its name, where a handle does not.

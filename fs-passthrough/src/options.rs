@@ -40,6 +40,11 @@ pub struct Options {
     pub direct: bool,
     /// Whether there are extended attributes, and with them ACLs.
     pub xattr: bool,
+    /// Whether all changes are refused, also by the backing filesystem. The mount should say so
+    /// too (mount option ro).
+    pub readonly: bool,
+    /// Whether reading leaves access times alone.
+    pub noatime: bool,
     /// The most descriptors that files hold just for being known to the kernel. Beyond, a file is
     /// known by its handle, where the backing filesystem has handles.
     pub fd_budget: usize,
@@ -55,7 +60,23 @@ impl Options {
             entry_timeout: cache.timeout(),
             direct: cache == Cache::Never,
             xattr: true,
+            readonly: false,
+            noatime: false,
             fd_budget: 512,
         }
+    }
+
+    /// Whether data go past the page cache, so that there is nothing to write back. With
+    /// write-back agreed all the same, the kernel would own an mtime that its direct writes do not
+    /// move (`fs/fuse/file.c, fuse_direct_write_iter`).
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct || self.cache == Cache::Never
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(Cache::default())
     }
 }

@@ -17,6 +17,9 @@ struct RawHandle {
     bytes: [u8; HANDLE_MAX],
 }
 
+/// `MS_PRIVATE`. Kernel: include/uapi/linux/mount.h.
+const PRIVATE: u64 = 1 << 18;
+
 /// `struct mount_attr`. Kernel: include/uapi/linux/mount.h, since 5.12.
 #[repr(C)]
 struct MountAttr {
@@ -80,9 +83,17 @@ pub(crate) fn open_handle(
     }
 }
 
-/// Takes a mount out of its peer group: what is mounted elsewhere no longer shows up in it.
-pub(crate) fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
-    let attr = MountAttr { set: 0, clear: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+/// Takes a mount out of its peer group: what is mounted elsewhere no longer shows up in it. What is
+/// asked for beyond that holds for all that is reached by this mount, and no other.
+pub(crate) fn make_private(mount: BorrowedFd<'_>, readonly: bool, noatime: bool) -> io::Result<()> {
+    let mut attr = MountAttr { set: 0, clear: 0, propagation: PRIVATE, userns_fd: 0 };
+    if readonly {
+        attr.set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if noatime {
+        attr.set |= libc::MOUNT_ATTR_NOATIME;
+        attr.clear |= libc::MOUNT_ATTR__ATIME;
+    }
     // SAFETY: the pointers are to an empty C string and to a local that outlives the call, whose
     // size goes along.
     let result = unsafe {

@@ -162,6 +162,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Options;
 
     fn enter(table: &Table, backing: &Backing, name: &str) -> Arc<Node> {
         let fd = backing.lookup(backing.root(), name.as_bytes()).unwrap();
@@ -177,7 +178,7 @@ mod tests {
             std::fs::write(path("a"), "a").unwrap();
             std::fs::hard_link(path("a"), path("b")).unwrap();
             std::fs::write(path("c"), "c").unwrap();
-            let backing = Backing::open(directory.path()).unwrap();
+            let backing = Backing::open(directory.path(), &Options::default()).unwrap();
             let table = Table::new(&backing, budget).unwrap();
             let (a, b) = (enter(&table, &backing, "a"), enter(&table, &backing, "b"));
             assert_eq!(a.id, b.id);
@@ -199,7 +200,7 @@ mod tests {
         for number in 0..50 {
             std::fs::write(directory.path().join(number.to_string()), "x").unwrap();
         }
-        let backing = Backing::open(directory.path()).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
         if !backing.has_handles() {
             return;
         }
@@ -223,7 +224,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         std::fs::write(&path, "old").unwrap();
-        let backing = Backing::open(directory.path()).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
         if !backing.has_handles() {
             return;
         }

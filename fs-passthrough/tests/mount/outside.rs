@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use crate::backing;
 use crate::common::{
-    Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, open_append,
-    open_rw, open_to_all, pattern, system,
+    Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime, next_tick,
+    open_append, open_rw, open_to_all, pattern, system,
 };
 
 cases!(
@@ -35,8 +35,13 @@ cases!(through; an_append_finds_the_end_that_others_made);
 cases!(mounts, Plan::new().options(&["--readonly"]); nothing_changes_where_nothing_may);
 cases!(mounts, Plan::new().options(&["--no-xattr"]); no_attributes_where_none_are_wanted);
 cases!(
-    mounts, Plan::new().options(&["--cache", "never"]);
-    what_others_write_shows_at_once
+    through, Plan::new().options(&["--cache", "never"]);
+    what_others_write_shows_at_once,
+    direct_writes_move_mtime_at_once,
+);
+cases!(
+    mounts, Plan::new().options(&["--cache", "always"]);
+    what_is_kept_for_long_follows_changes_inside,
 );
 
 drills!(a_mirror_below_its_own_backing_does_not_look_into_itself);
@@ -218,6 +223,44 @@ fn what_others_write_shows_at_once(place: &Place) {
         assert_eq!(bytes, text.as_bytes());
         fs::write(backing(place).join(format!("g{round}")), "").unwrap();
         assert!(fs::metadata(place.path(&format!("g{round}"))).is_ok(), "a new name");
+    }
+}
+
+fn direct_writes_move_mtime_at_once(place: &Place) {
+    let path = place.path("f");
+    let mut file = open_rw(&path);
+    for _ in 0..5 {
+        let before = mtime(&path);
+        next_tick();
+        file.write_all(b"past the cache").unwrap();
+        assert!(mtime(&path) > before);
+    }
+    assert_eq!(mtime(&path), mtime(&backing(place).join("f")));
+}
+
+/// Names and attributes are kept for a day, yet each change by way of the mount shows at once.
+fn what_is_kept_for_long_follows_changes_inside(place: &Place) {
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(place.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    for round in 0..20 {
+        let (one, other) = (place.path("one"), place.path("other"));
+        fails(fs::metadata(&one), Errno::NOENT, "a name that is known not to be");
+        fs::write(&one, vec![b'x'; round * 1000]).unwrap();
+        assert_eq!(fs::metadata(&one).unwrap().len(), round as u64 * 1000);
+        assert_eq!(names(), ["one"], "round {round}");
+        fs::hard_link(&one, &other).unwrap();
+        assert_eq!(fs::metadata(&one).unwrap().nlink(), 2);
+        assert_eq!(names(), ["one", "other"]);
+        fs::rename(&one, place.path("moved")).unwrap();
+        assert_eq!(names(), ["moved", "other"]);
+        fs::remove_file(place.path("moved")).unwrap();
+        assert_eq!(fs::metadata(&other).unwrap().nlink(), 1);
+        fs::remove_file(&other).unwrap();
+        assert!(names().is_empty());
     }
 }
 
