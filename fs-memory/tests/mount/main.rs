@@ -39,6 +39,14 @@ mod limits;
 mod starting;
 mod surroundings;
 
+/// Whether FALLOC_FL_ZERO_RANGE must work.
+pub(crate) const ZEROES_RANGES: bool = true;
+
+/// A new directory for everything of a daemon.
+pub(crate) fn work() -> tempfile::TempDir {
+    common::open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir())
+}
+
 /// The daemon under test, without arguments; `fs-passthrough` runs these bodies on its own.
 pub(crate) fn daemon(_work: &Path) -> Command {
     Command::new(env!("CARGO_BIN_EXE_fusewire-memory"))

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::thread;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags, mknodat, open, setxattr};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::io::Errno;
 
 use crate::common::{Place, Plan, as_user, cases, fails, mode};
@@ -15,8 +15,6 @@ cases!(
     makers_in_parallel_own_what_they_make,
     a_directory_hands_its_group_down,
     the_umask_is_the_callers,
-    a_default_acl_takes_the_umasks_place,
-    an_acl_lets_in_and_keeps_out,
     a_group_that_is_only_supplementary_may_write,
 );
 
@@ -106,56 +104,6 @@ fn the_umask_is_the_callers(place: &Place) {
         assert_eq!(mode(&name("f")), file, "file under {mask:o}");
         assert_eq!(mode(&name("d")), directory, "directory under {mask:o}");
     }
-}
-
-/// An ACL in its binary form: version 2, then tag, permissions and id of each entry.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2_u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(permissions.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
-}
-
-const USER_OBJ: u16 = 1;
-const USER: u16 = 2;
-const GROUP_OBJ: u16 = 4;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
-const NOBODY: u32 = u32::MAX;
-
-fn a_default_acl_takes_the_umasks_place(place: &Place) {
-    let directory = place.path("d");
-    fs::create_dir(&directory).unwrap();
-    let entries = [(USER_OBJ, 7, NOBODY), (GROUP_OBJ, 7, NOBODY), (OTHER, 5, NOBODY)];
-    let name = "system.posix_acl_default";
-    setxattr(&directory, name, &acl(&entries), XattrFlags::empty()).unwrap();
-    rustix::process::umask(Mode::from_raw_mode(0o077));
-    File::create_new(directory.join("f")).unwrap();
-    assert_eq!(mode(&directory.join("f")), 0o664);
-}
-
-fn an_acl_lets_in_and_keeps_out(place: &Place) {
-    let path = place.path("f");
-    fs::write(&path, "secret").unwrap();
-    chmod(&path, 0o600);
-    let entries = [
-        (USER_OBJ, 6, NOBODY),
-        (USER, 4, 2001),
-        (GROUP_OBJ, 0, NOBODY),
-        (MASK, 4, NOBODY),
-        (OTHER, 0, NOBODY),
-    ];
-    let name = "system.posix_acl_access";
-    setxattr(&path, name, &acl(&entries), XattrFlags::empty()).unwrap();
-    assert_eq!(mode(&path), 0o640, "the mask shows as the group's bits");
-    as_user(2001, &[], || {
-        assert_eq!(fs::read_to_string(&path).unwrap(), "secret");
-        fails(File::options().write(true).open(&path), Errno::ACCESS, "writing");
-    });
-    as_user(2002, &[], || fails(File::open(&path), Errno::ACCESS, "another user"));
 }
 
 fn a_group_that_is_only_supplementary_may_write(place: &Place) {

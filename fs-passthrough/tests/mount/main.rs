@@ -14,8 +14,12 @@ use std::process::Command;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared, and not all of it used here")]
 mod common;
 
+#[path = "../../../fs-memory/tests/mount/attributes.rs"]
+mod attributes;
 #[path = "../../../fs-memory/tests/mount/filesystem.rs"]
 mod filesystem;
+#[path = "../../../fs-memory/tests/mount/promise_02_multi_page_writes.rs"]
+mod promise_02_multi_page_writes;
 #[path = "../../../fs-memory/tests/mount/promise_03_kernel_owns_size.rs"]
 mod promise_03_kernel_owns_size;
 #[path = "../../../fs-memory/tests/mount/promise_05_partial_pages.rs"]
@@ -28,13 +32,28 @@ mod promise_07_close_and_fsync_wait;
 mod promise_08_direct_beside_cached;
 #[path = "../../../fs-memory/tests/mount/promise_09_holes_truncate_copy_against_dirty.rs"]
 mod promise_09_holes_truncate_copy_against_dirty;
+#[path = "../../../fs-memory/tests/mount/promise_10_bounded_dirty.rs"]
+mod promise_10_bounded_dirty;
+#[path = "../../../fs-memory/tests/mount/promise_11_fsx.rs"]
+mod promise_11_fsx;
 #[path = "../../../fs-memory/tests/mount/promise_13_nothing_hides_dirty_data.rs"]
 mod promise_13_nothing_hides_dirty_data;
+#[path = "../../../fs-memory/tests/mount/stress.rs"]
+mod stress;
 
 mod callers;
 mod descriptors;
 mod outside;
 mod times;
+
+/// tmpfs cannot.
+pub(crate) const ZEROES_RANGES: bool = false;
+
+/// A new directory for everything of a daemon: on tmpfs where there is one, as tmpfs is the bar of
+/// the bodies; what is special to ext4 the acceptance kit finds.
+pub(crate) fn work() -> tempfile::TempDir {
+    common::body_directory()
+}
 
 /// The daemon under test, with its backing directory.
 pub(crate) fn daemon(work: &Path) -> Command {

@@ -130,7 +130,7 @@ impl Daemon {
     /// # Panics
     /// When it does not mount.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let work = open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir());
+        let work = crate::work();
         let mountpoint = work.path().join("mnt");
         fs::create_dir(&mountpoint).expect("a mount point");
         match Self::try_start(&setup.arguments(), work, &mountpoint) {
