@@ -20,8 +20,7 @@ use fusewire::proto::{
 };
 use fusewire::{Context, DirBuf, DirPlusBuf, Filesystem, ReadBuf, XattrBuf};
 use rustix::fs::{
-    AtFlags, IFlags, OFlags, fdatasync, fstatvfs, fsync, ioctl_getflags, ioctl_setflags, linkat,
-    readlinkat_raw, renameat_with,
+    AtFlags, OFlags, fdatasync, fstatvfs, fsync, linkat, readlinkat_raw, renameat_with,
 };
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::path::DecInt;
@@ -36,11 +35,8 @@ use crate::listing;
 use crate::make::{self, Opening, Place};
 use crate::mirror::Mirror;
 use crate::options::Cache;
+use crate::sys::{FLAGS_LEN, FlagsCommand};
 use crate::{data, xattr};
-
-/// Kernel: include/uapi/linux/fs.h, as 64-bit callers and the kernel itself send them.
-const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
 fn has_writeback(cx: &Context<'_>) -> bool {
@@ -97,7 +93,7 @@ impl Filesystem for PassthroughFs {
     async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
         let node = self.mirror.table.get(cx.node())?;
         let stat = attributes(self.mirror.pin(&node)?.as_fd()).answer()?;
-        Ok(Attributes { valid: self.mirror.options.attr_timeout, attr: attr(&node, &stat) })
+        Ok(Attributes { valid: self.mirror.attr_valid(&node), attr: attr(&node, &stat) })
     }
 
     async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
@@ -105,13 +101,13 @@ impl Filesystem for PassthroughFs {
         let node = mirror.table.get(cx.node())?;
         let file = op.fh.map(|fh| mirror.files.get(fh)).transpose()?;
         let attr = set_attributes(&node, file.as_deref(), &op, &mirror.backing)?;
-        Ok(Attributes { valid: mirror.options.attr_timeout, attr })
+        Ok(Attributes { valid: mirror.attr_valid(&node), attr })
     }
 
     async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {
         let node = self.mirror.table.get(cx.node())?;
         let stat = attributes(self.mirror.pin(&node)?.as_fd()).answer()?;
-        let (valid, statx) = (self.mirror.options.attr_timeout, statx_values(&node, &stat));
+        let (valid, statx) = (self.mirror.attr_valid(&node), statx_values(&node, &stat));
         Ok(StatxAttributes { valid, statx, ..StatxAttributes::default() })
     }
 
@@ -400,17 +396,14 @@ impl Filesystem for PassthroughFs {
             file = mirror.files.get(op.fh)?;
             file.as_fd()
         };
-        match op.command {
-            FS_IOC_GETFLAGS => {
-                let flags = ioctl_getflags(fd).answer()?;
-                out.append(&flags.bits().to_ne_bytes());
-            }
-            FS_IOC_SETFLAGS => {
-                let word = op.data.first_chunk().ok_or(Errno::EINVAL)?;
-                let flags = IFlags::from_bits_retain(u32::from_ne_bytes(*word));
-                ioctl_setflags(fd, flags).answer()?;
-            }
-            _ => return Err(Errno::ENOTTY),
+        let command = FlagsCommand::of(op.command).ok_or(Errno::ENOTTY)?;
+        let mut data = [0; FLAGS_LEN];
+        if command.sets {
+            data[..command.len].copy_from_slice(op.data.get(..command.len).ok_or(Errno::EINVAL)?);
+        }
+        command.run(fd, &mut data).answer()?;
+        if !command.sets {
+            out.append(&data[..command.len]);
         }
         Ok(0)
     }

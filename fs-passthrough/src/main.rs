@@ -89,6 +89,7 @@ fn main() -> ExitCode {
     let chosen = Options::new(cache);
     let options = Options {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
+        file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
         entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
         direct: args.direct,
         xattr: !args.no_xattr,

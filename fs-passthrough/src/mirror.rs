@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fusewire::Context;
 use fusewire::proto::flags::FOpenFlags;
@@ -13,7 +14,7 @@ use fusewire::proto::{Entry, Errno, Generation, NodeId, Opened, Result};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::thread::CapabilitySet;
 
-use crate::attributes::{attr, kill_set_id};
+use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
 use crate::backing::{Backing, attributes};
 use crate::caller;
 use crate::data;
@@ -66,19 +67,31 @@ impl Mirror {
             nodeid: node.id,
             generation: Generation(0),
             entry_valid: self.options.entry_timeout,
-            attr_valid: self.options.attr_timeout,
+            attr_valid: self.attr_valid(&node),
             attr: attr(&node, &stat),
         })
     }
 
+    /// How long the kernel may keep attributes of a node.
+    pub(crate) fn attr_valid(&self, node: &Node) -> Duration {
+        let Options { file_timeout, attr_timeout, .. } = self.options;
+        if node.kind == KIND_REGULAR { file_timeout } else { attr_timeout }
+    }
+
     /// The answer for an open file; `cached` where the page cache can be used.
     pub(crate) fn opened(&self, file: OpenFile, cached: bool) -> Opened {
-        let mut flags = FOpenFlags::empty();
-        if !cached || self.options.is_direct() {
-            flags |= FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES;
-        } else if self.options.cache == Cache::Always {
-            flags |= FOpenFlags::KEEP_CACHE;
-        }
+        let keeps = match self.options.cache {
+            Cache::Always => true,
+            Cache::Auto => file.node.is_unchanged(file.as_fd()),
+            Cache::Never => false,
+        };
+        let flags = if !cached || self.options.is_direct() {
+            FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES
+        } else if keeps {
+            FOpenFlags::KEEP_CACHE
+        } else {
+            FOpenFlags::empty()
+        };
         Opened { fh: self.files.insert(Arc::new(file)), flags, ..Opened::default() }
     }
 

@@ -95,7 +95,11 @@ pub(crate) struct Node {
     /// Open handles that may write.
     pub(crate) writers: AtomicU32,
     late: Mutex<Late>,
+    seen: Mutex<Option<Version>>,
 }
+
+/// What tells that data have changed: mtime, ctime and size.
+type Version = ((i64, u32), (i64, u32), u64);
 
 /// A descriptor of a node, for a short time.
 #[derive(Debug)]
@@ -137,6 +141,7 @@ impl Node {
             lookups: AtomicU64::new(0),
             writers: AtomicU32::new(0),
             late: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -225,6 +230,17 @@ impl Node {
             late.kept = Some(if time.tv_nsec == UTIME_NOW { mtime_of(fd)? } else { time });
         }
         Ok(())
+    }
+
+    /// Whether the data are still those of the last look, which this is from now on. What this
+    /// mount wrote since is a change as well: nobody can tell whether it is all that was written.
+    pub(crate) fn is_unchanged(&self, fd: BorrowedFd<'_>) -> bool {
+        let version = attributes(fd).ok().map(|stat| {
+            let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
+            ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size)
+        });
+        let before = std::mem::replace(&mut *self.seen.lock(), version);
+        version.is_some() && version == before
     }
 
     /// The time of last change that counts, where it is not the file's own.

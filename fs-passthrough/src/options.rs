@@ -7,8 +7,8 @@ use std::time::Duration;
 pub enum Cache {
     /// Nobody else changes the directory: names, attributes and data are kept for long.
     Always,
-    /// Others may change it: names and attributes are asked for again after a second, data at
-    /// each open.
+    /// Others may change it: names and attributes are asked for again after a second, data are
+    /// dropped at an open that finds them changed.
     #[default]
     Auto,
     /// Nothing is kept; data go past the page cache.
@@ -34,6 +34,9 @@ pub struct Options {
     pub cache: Cache,
     /// How long attributes are good for.
     pub attr_timeout: Duration,
+    /// The same for files with data: while one is open the kernel does not know how many blocks
+    /// its pages have taken (`fs/fuse/file.c, fuse_flush` asks again at close only).
+    pub file_timeout: Duration,
     /// How long names are good for.
     pub entry_timeout: Duration,
     /// Data go past the page cache, whatever `cache` says.
@@ -57,6 +60,7 @@ impl Options {
         Self {
             cache,
             attr_timeout: cache.timeout(),
+            file_timeout: cache.timeout().min(Duration::from_secs(1)),
             entry_timeout: cache.timeout(),
             direct: cache == Cache::Never,
             xattr: true,

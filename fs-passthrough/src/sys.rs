@@ -1,6 +1,7 @@
-//! System calls that no safe crate has: file handles, and mounts that nothing spreads to.
+//! System calls that no safe crate has: file handles, mounts that nothing spreads to, and the
+//! commands of chattr(1).
 //!
-//! All `unsafe` of this crate is here. Neighbour: `backing` is the only caller.
+//! All `unsafe` of this crate is here. Neighbours: `backing`, and `filesystem` for commands.
 
 use std::ffi::c_int;
 use std::io;
@@ -107,6 +108,45 @@ pub(crate) fn make_private(mount: BorrowedFd<'_>, readonly: bool, noatime: bool)
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A command about a file's flags. Kernel: include/uapi/linux/fs.h, as the kernel itself sends
+/// them and 64-bit callers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlagsCommand {
+    number: u32,
+    /// Bytes that it reads or writes: an int, or a `struct fsxattr`.
+    pub(crate) len: usize,
+    /// Whether it changes the file.
+    pub(crate) sets: bool,
+}
+
+/// FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR.
+const FLAGS_COMMANDS: [FlagsCommand; 4] = [
+    FlagsCommand { number: 0x8008_6601, len: 4, sets: false },
+    FlagsCommand { number: 0x4008_6602, len: 4, sets: true },
+    FlagsCommand { number: 0x801c_581f, len: FLAGS_LEN, sets: false },
+    FlagsCommand { number: 0x401c_5820, len: FLAGS_LEN, sets: true },
+];
+
+/// `struct fsxattr`, the larger of the two forms.
+pub(crate) const FLAGS_LEN: usize = 28;
+
+impl FlagsCommand {
+    /// The command of this number, if it is one of these.
+    pub(crate) fn of(number: u32) -> Option<Self> {
+        FLAGS_COMMANDS.into_iter().find(|command| command.number == number)
+    }
+
+    /// Runs it on an open file.
+    pub(crate) fn run(self, fd: BorrowedFd<'_>, data: &mut [u8; FLAGS_LEN]) -> io::Result<()> {
+        // SAFETY: the four commands read or write at most `FLAGS_LEN` bytes at the pointer, which
+        // is to that many bytes and outlives the call.
+        let result = unsafe {
+            libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(self.number) as _, data.as_mut_ptr())
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 #[cfg(test)]

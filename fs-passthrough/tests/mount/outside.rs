@@ -23,6 +23,7 @@ cases!(
     hard_links_are_one_file,
     what_is_written_is_there,
     names_made_outside_show_in_time,
+    data_are_kept_until_others_change_them,
     links_lead_nowhere,
     attributes_of_chattr,
 );
@@ -110,6 +111,25 @@ fn a_name_that_means_another_file(place: &Place) {
     }
 }
 
+/// Of one length, as with write-back the kernel goes on with the length that it knows.
+fn data_are_kept_until_others_change_them(place: &Place) {
+    let (inside, outside) = (place.path("f"), backing(place).join("f"));
+    fs::write(&inside, "0000").unwrap();
+    for round in 1..10 {
+        let text = format!("{round:04}");
+        fs::write(&outside, &text).unwrap();
+        assert_eq!(fs::read_to_string(&inside).unwrap(), text, "changed outside");
+        let before = place.stats().requests("READ");
+        for _ in 0..5 {
+            assert_eq!(fs::read_to_string(&inside).unwrap(), text, "again");
+        }
+        // Once the kernel may notice by itself that mtime has moved.
+        let asked = place.stats().requests("READ") - before;
+        assert!(asked <= 1, "what has not changed was read {asked} times, round {round}");
+        next_tick();
+    }
+}
+
 fn links_lead_nowhere(place: &Place) {
     symlink("/proc/self/status", backing(place).join("absolute")).unwrap();
     symlink("../../../../../etc/passwd", backing(place).join("up")).unwrap();
@@ -170,17 +190,27 @@ fn a_directory_swapped_for_a_link_leads_nowhere(place: &Place) {
 }
 
 fn attributes_of_chattr(place: &Place) {
-    let path = place.path("f");
-    fs::write(&path, "x").unwrap();
-    let set = |word: &str| Command::new("chattr").arg(word).arg(&path).output().unwrap();
-    let output = set("+A");
-    if !output.status.success() {
-        return place.skipped(&format!("chattr: {}", String::from_utf8_lossy(&output.stderr)));
+    let chattr = |word: &str, path: &Path| {
+        let output = Command::new("chattr").arg(word).arg(path).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let (inside, outside) = (place.path("f"), backing(place).join("f"));
+    fs::write(&inside, "x").unwrap();
+    if !chattr("+d", &outside) || !chattr("-d", &outside) {
+        return place.skipped("chattr does not work on what is mirrored");
     }
-    let list = Command::new("lsattr").arg(backing(place).join("f")).output().unwrap();
-    let text = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(text.split_whitespace().next().unwrap().contains('A'), "{text}");
-    assert!(set("-A").status.success());
+    let has = |path: &Path, flag| {
+        let output = Command::new("lsattr").arg(path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace().next().unwrap().contains(flag)
+    };
+    assert!(chattr("+d", &inside));
+    assert!(has(&inside, 'd') && has(&outside, 'd'));
+    assert!(chattr("+i", &inside));
+    fails(fs::write(&inside, "y"), Errno::PERM, "writing what is immutable");
+    fails(fs::remove_file(&inside), Errno::PERM, "removing it");
+    assert!(chattr("-i", &inside));
+    assert!(!has(&outside, 'i'));
 }
 
 fn an_append_finds_the_end_that_others_made(place: &Place) {
