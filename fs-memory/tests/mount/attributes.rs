@@ -41,14 +41,10 @@ cases!(
     mounts, Plan::new().options(&["--options", "noatime"]);
     noatime_leaves_access_times,
 );
-cases!(
-    mounts, Plan::new().options(&["--size", "2M"]);
-    a_full_filesystem_changes_no_permissions_by_half,
-);
 
-const NONE: XattrFlags = XattrFlags::empty();
+pub(crate) const NONE: XattrFlags = XattrFlags::empty();
 
-fn chmod(path: &Path, mode: u32) {
+pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -195,7 +191,7 @@ fn attributes_change_ctime_only(place: &Place) {
     }
 }
 
-fn xattr(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
+pub(crate) fn xattr(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0; 70_000];
     let len = lgetxattr(path, name, &mut value)?;
     value.truncate(len);
@@ -359,7 +355,7 @@ fn owners_change_as_allowed(place: &Place) {
 }
 
 /// An access control list as the xattr has it: tag, permissions, id.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         bytes.extend(tag.to_le_bytes());
@@ -369,14 +365,14 @@ fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     bytes
 }
 
-const OWNER: u16 = 0x01;
-const USER: u16 = 0x02;
-const GROUP: u16 = 0x04;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
-const ANY: u32 = u32::MAX;
+pub(crate) const OWNER: u16 = 0x01;
+pub(crate) const USER: u16 = 0x02;
+pub(crate) const GROUP: u16 = 0x04;
+pub(crate) const MASK: u16 = 0x10;
+pub(crate) const OTHER: u16 = 0x20;
+pub(crate) const ANY: u32 = u32::MAX;
 const DEFAULT_ACL: &str = "system.posix_acl_default";
-const ACCESS_ACL: &str = "system.posix_acl_access";
+pub(crate) const ACCESS_ACL: &str = "system.posix_acl_access";
 
 fn default_acls_are_inherited(place: &Place) {
     let directory = place.path("d");
@@ -433,32 +429,4 @@ fn noatime_leaves_access_times(place: &Place) {
         forget_inodes();
         assert_eq!(times(&path).0, (1, 0), "the access time of what was read");
     }
-}
-
-/// A list that finds no room may not show in the mode, nor a mode in the list.
-fn a_full_filesystem_changes_no_permissions_by_half(place: &Place) {
-    let path = place.path("f");
-    fs::write(&path, b"secret").unwrap();
-    let entries =
-        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 4, ANY), (OTHER, 0, ANY)];
-    setxattr(&path, ACCESS_ACL, &acl(&entries), NONE).unwrap();
-    let filler = place.path("filler");
-    fs::write(&filler, b"").unwrap();
-    for length in [60_000, 1000, 100, 1] {
-        let set = |number: u32| {
-            setxattr(&filler, format!("user.{length}.{number}"), &vec![1; length], NONE)
-        };
-        let refused = (0..100_000).find_map(|number| set(number).err());
-        assert_eq!(refused, Some(Errno::NOSPC), "values of {length} bytes");
-    }
-    let more: Vec<_> = (1000..1100).map(|id| (USER, 6, id)).collect();
-    let longer =
-        [&entries[..1], &more, &[(GROUP, 6, ANY), (MASK, 6, ANY), (OTHER, 6, ANY)]].concat();
-    fails(setxattr(&path, ACCESS_ACL, &acl(&longer), NONE), Errno::NOSPC, "a longer list");
-    assert_eq!(mode(&path), 0o640, "the mode after that");
-    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&entries), "the list after that");
-    chmod(&path, 0o604);
-    let wanted =
-        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 0, ANY), (OTHER, 4, ANY)];
-    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&wanted), "a mode takes no room");
 }

@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, setxattr, statvfs};
 use rustix::io::Errno;
 
+use crate::attributes::{
+    ACCESS_ACL, ANY, GROUP, MASK, NONE, OTHER, OWNER, USER, acl, chmod, xattr,
+};
 use crate::common::{
-    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, forget_pages, open_rw, pattern,
+    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, forget_pages, mode, open_rw, pattern,
     read_at, same_bytes,
 };
 
@@ -21,6 +24,7 @@ cases!(
     a_failed_zero_range_leaves_the_data,
     allocation_is_limited_before_it_is_promised,
 );
+cases!(mounts, Plan::new().options(&["--size", "2M"]); no_space_changes_no_permissions_by_half);
 cases!(writeback; forgotten_inodes_are_told);
 
 fn free(place: &Place) -> StatVfs {
@@ -176,4 +180,32 @@ fn forgotten_inodes_are_told(place: &Place) {
         fs::remove_file(place.path(&format!("f{number}"))).unwrap();
     }
     eventually("FORGETs after files were removed", || forgets(place) > before);
+}
+
+/// A list that finds no room may not show in the mode, nor a mode in the list.
+fn no_space_changes_no_permissions_by_half(place: &Place) {
+    let path = place.path("f");
+    fs::write(&path, b"secret").unwrap();
+    let entries =
+        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 4, ANY), (OTHER, 0, ANY)];
+    setxattr(&path, ACCESS_ACL, &acl(&entries), NONE).unwrap();
+    let filler = place.path("filler");
+    fs::write(&filler, b"").unwrap();
+    for length in [60_000, 1000, 100, 1] {
+        let set = |number: u32| {
+            setxattr(&filler, format!("user.{length}.{number}"), &vec![1; length], NONE)
+        };
+        let refused = (0..100_000).find_map(|number| set(number).err());
+        assert_eq!(refused, Some(Errno::NOSPC), "values of {length} bytes");
+    }
+    let more: Vec<_> = (1000..1100).map(|id| (USER, 6, id)).collect();
+    let longer =
+        [&entries[..1], &more, &[(GROUP, 6, ANY), (MASK, 6, ANY), (OTHER, 6, ANY)]].concat();
+    fails(setxattr(&path, ACCESS_ACL, &acl(&longer), NONE), Errno::NOSPC, "a longer list");
+    assert_eq!(mode(&path), 0o640, "the mode after that");
+    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&entries), "the list after that");
+    chmod(&path, 0o604);
+    let wanted =
+        [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 0, ANY), (OTHER, 4, ANY)];
+    assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&wanted), "a mode takes no room");
 }

@@ -9,6 +9,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::path::Path;
+use std::process::Command;
+
 mod common;
 
 mod promise_01_connection_bit;
@@ -35,3 +38,16 @@ mod lifecycle;
 mod limits;
 mod starting;
 mod surroundings;
+
+/// Whether FALLOC_FL_ZERO_RANGE must work.
+pub(crate) const ZEROES_RANGES: bool = true;
+
+/// A new directory for everything of a daemon.
+pub(crate) fn work() -> tempfile::TempDir {
+    common::open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir())
+}
+
+/// The daemon under test, without arguments; `fs-passthrough` runs these bodies on its own.
+pub(crate) fn daemon(_work: &Path) -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fusewire-memory"))
+}

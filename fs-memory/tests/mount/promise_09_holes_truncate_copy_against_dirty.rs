@@ -102,7 +102,11 @@ fn zero_range_in_dirty_pages(place: &Place) {
     let mut wanted = pattern(20 * PAGE, 1);
     file.write_all_at(&wanted, 0).unwrap();
     let zero = FallocateFlags::ZERO_RANGE;
-    assert!(allocate(&file, zero, 100, 12 * PAGE_U64), "zero range");
+    let zeroed = allocate(&file, zero, 100, 12 * PAGE_U64);
+    if !zeroed && !crate::ZEROES_RANGES {
+        return place.skipped("what is mirrored cannot zero a range");
+    }
+    assert!(zeroed, "zero range");
     wanted[100..12 * PAGE + 100].fill(0);
     holds(&file, &wanted, "zeroed");
     file.write_all_at(&[2; 5000], wanted.len() as u64).unwrap();

@@ -217,7 +217,7 @@ fn fsx_finds_nothing(place: &Place) {
     let Some(fsx) = fsx() else {
         return place.skipped("fsx is not installed (cargo install fsx --locked)");
     };
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fsx.toml");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../fs-memory/tests/fsx.toml");
     let artifacts = tempfile::tempdir().unwrap();
     let mut command = Command::new(fsx);
     let seed = std::process::id().to_string();

@@ -1,4 +1,4 @@
-//! A `fusewire-memory` process: started on a fresh mount point, watched, ended, cleaned up after.
+//! A daemon's process: started on a fresh mount point, watched, ended, cleaned up after.
 //!
 //! The owner never touches the mount itself. Whatever happens, dropping a [`Daemon`] leaves no
 //! mount and no process: it goes from `umount` over SIGTERM to an abort of this one connection.
@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ impl Daemon {
     /// # Panics
     /// When it does not mount.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let work = open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir());
+        let work = crate::work();
         let mountpoint = work.path().join("mnt");
         fs::create_dir(&mountpoint).expect("a mount point");
         match Self::try_start(&setup.arguments(), work, &mountpoint) {
@@ -160,7 +160,7 @@ impl Daemon {
         mountpoint: &Path,
     ) -> Result<Self, Refusal> {
         system::ensure_fusectl();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire-memory"));
+        let mut command = crate::daemon(work.path());
         command.arg("--stats").arg(work.path().join("stats.json")).args(options).arg(mountpoint);
         let errors = File::create(work.path().join("errors")).expect("a file for errors");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);

@@ -89,13 +89,17 @@ impl Place {
 
     /// The daemon's counters at this moment; for mounts only.
     pub(crate) fn stats(&self) -> Stats {
-        let view = self.view();
-        Stats::of_process(view.pid, &view.stats)
+        Stats::of_process(self.pid(), &self.view().stats)
     }
 
     /// Stops the daemon, all of its threads, until the answer of this is dropped.
     pub(crate) fn stopped(&self) -> Stopped {
-        Stopped::process(self.view().pid)
+        Stopped::process(self.pid())
+    }
+
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.view().pid
     }
 
     fn view(&self) -> &View {

@@ -1,0 +1,169 @@
+//! The directory that is mirrored, and the only ways into it: single names below a descriptor,
+//! handles, and reopening what is known.
+//!
+//! No path of more than one name is ever walked, no symbolic link followed, no mount crossed. The
+//! last is meant: a mirror shows one mount, as a bind mount that is not recursive does. Where the
+//! daemon may, it works on a private copy of the mount, which has nothing mounted on it, so that
+//! what lies below a mount point is shown; where it may not, mount points answer EXDEV. Either
+//! way a mirror that is mounted below its own BACKING never looks into itself.
+//!
+//! Never known here: nodes. Neighbours: `sys` has what is unsafe, `node` keeps what is opened.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use fusewire::proto::Result;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, open, openat, openat2,
+    statx,
+};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::path::DecInt;
+
+use crate::error::Answer;
+use crate::options::Options;
+use crate::sys::{self, FileHandle};
+
+/// How a name is looked up.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_XDEV)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_SYMLINKS);
+/// What is asked of every file.
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+/// The backing directory.
+#[derive(Debug)]
+pub(crate) struct Backing {
+    /// `O_PATH`, on the private copy of the mount where there is one, which it keeps alive.
+    root: OwnedFd,
+    /// The same opened for reading: handles are opened relative to such a descriptor only.
+    anchor: OwnedFd,
+    /// `/proc/self/fd`.
+    descriptors: OwnedFd,
+    has_handles: bool,
+}
+
+impl Backing {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// It is none, or `/proc` is not there.
+    pub(crate) fn open(path: &Path, options: &Options) -> io::Result<Self> {
+        let root = private_copy(path, options).or_else(|_| {
+            open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        })?;
+        if FileType::from_raw_mode(attributes(root.as_fd())?.stx_mode.into()) != FileType::Directory
+        {
+            return Err(rustix::io::Errno::NOTDIR.into());
+        }
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let anchor = openat(&root, c".", directory, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptors = open(c"/proc/self/fd", flags, Mode::empty())?;
+        let mut backing = Self { root, anchor, descriptors, has_handles: true };
+        backing.has_handles = sys::handle_of(backing.root())
+            .and_then(|handle| sys::open_handle(backing.anchor.as_fd(), &handle, libc::O_PATH))
+            .is_ok();
+        Ok(backing)
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// `/proc/self/fd`, where a descriptor's number names what it refers to.
+    pub(crate) fn descriptors(&self) -> BorrowedFd<'_> {
+        self.descriptors.as_fd()
+    }
+
+    /// Whether files can be known without a descriptor.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.has_handles
+    }
+
+    /// Finds a name; the answer is an `O_PATH` descriptor, of a symbolic link itself if it is one.
+    pub(crate) fn lookup(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat2(directory, name, flags, Mode::empty(), BENEATH).answer()
+    }
+
+    /// Opens again what `fd` refers to.
+    pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        openat(&self.descriptors, DecInt::from_fd(fd), flags, Mode::empty())
+    }
+
+    /// The handle of what `fd` refers to, if it has one.
+    pub(crate) fn handle_of(&self, fd: BorrowedFd<'_>) -> Option<FileHandle> {
+        self.has_handles.then(|| sys::handle_of(fd).ok()).flatten()
+    }
+
+    /// An `O_PATH` descriptor of what `handle` names.
+    pub(crate) fn open_handle(&self, handle: &FileHandle) -> Result<OwnedFd> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        sys::open_handle(self.anchor.as_fd(), handle, flags).answer()
+    }
+}
+
+/// Attributes of what `fd` refers to.
+pub(crate) fn attributes(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
+    statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)
+}
+
+/// A copy of the mount that holds `path`, rooted there, with nothing mounted on it; it is in
+/// nobody's namespace and ends with its descriptor.
+fn private_copy(path: &Path, options: &Options) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copy = open_tree(CWD, path, flags)?;
+    let made = sys::make_private(copy.as_fd(), options.readonly, options.noatime);
+    made.map_err(|_| rustix::io::Errno::PERM)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use fusewire::proto::Errno;
+
+    use super::*;
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/etc/passwd", directory.path().join("link")).unwrap();
+        std::fs::create_dir(directory.path().join("sub")).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
+        let link = backing.lookup(backing.root(), b"link").unwrap();
+        let kind = FileType::from_raw_mode(attributes(link.as_fd()).unwrap().stx_mode.into());
+        assert_eq!(kind, FileType::Symlink);
+        let sub = backing.lookup(backing.root(), b"sub").unwrap();
+        assert_eq!(backing.lookup(sub.as_fd(), b"..").unwrap_err(), Errno::EXDEV);
+        assert_eq!(backing.lookup(backing.root(), b"none").unwrap_err(), Errno::ENOENT);
+        assert!(backing.lookup(backing.root(), b"../etc").is_err());
+    }
+
+    #[test]
+    fn a_readonly_copy_is_readonly() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { readonly: true, noatime: true, ..Options::default() };
+        if private_copy(directory.path(), &options).is_err() {
+            return;
+        }
+        let backing = Backing::open(directory.path(), &options).unwrap();
+        let mode = Mode::from_raw_mode(0o755);
+        let made = rustix::fs::mkdirat(backing.root(), "d", mode);
+        assert_eq!(made, Err(rustix::io::Errno::ROFS));
+        std::fs::create_dir(directory.path().join("d")).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_backing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Backing::open(file.path(), &Options::default()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTDIR));
+    }
+}

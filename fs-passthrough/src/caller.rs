@@ -1,0 +1,221 @@
+//! Who asks, and doing things in their name.
+//!
+//! What is made must belong to whoever asked, and the backing filesystem decides much by that:
+//! owner, the group that a directory hands down, the set-group-id bit, quotas. So a shard's thread
+//! takes on the caller's fsuid, fsgid and groups for the one call, and gives them back also if it
+//! panics. All of these, and the umask once its `fs_struct` is its own, belong to a thread alone.
+//!
+//! Never known here: nodes. Neighbours: `make` makes things, `xattr` needs the thread's directory.
+
+use std::cell::Cell;
+use std::fs;
+
+use fusewire::Context;
+use fusewire::proto::flags::InitFlags;
+use fusewire::proto::op::Extensions;
+use fusewire::proto::{Errno, Result};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{setfsgid, setfsuid};
+use rustix::fs::Mode;
+use rustix::process::{Gid, fchdir, getegid, geteuid, umask};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_groups};
+
+use crate::backing::Backing;
+use crate::error::Answer;
+
+/// What setfsuid(2) refuses, and so tells the present one for.
+const NOBODY: u32 = u32::MAX;
+
+thread_local! {
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes this thread's umask and working directory its own, once. The directory becomes
+/// `/proc/self/fd`, where a descriptor's number is a path.
+pub(crate) fn own_thread(backing: &Backing) -> Result<()> {
+    if IS_OWN.get() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_FS).map_err(|_| Errno::EPERM)?;
+    fchdir(backing.descriptors()).answer()?;
+    umask(Mode::empty());
+    if geteuid().is_root() {
+        set_thread_groups(&[]).answer()?;
+    }
+    IS_OWN.set(true);
+    Ok(())
+}
+
+/// Somebody in whose name something is made.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    uid: u32,
+    gid: u32,
+    /// Supplementary groups that matter.
+    groups: Vec<Gid>,
+    umask: Mode,
+}
+
+impl Caller {
+    /// Who sent a request that makes something.
+    ///
+    /// With CREATE_SUPP_GROUP the kernel says whether the caller is in the directory's group,
+    /// which is all that making something depends on once permissions are checked; without, all
+    /// groups are looked up. The caller waits for the answer, so it is still there.
+    pub(crate) fn of(cx: &Context<'_>, umask: u32, extensions: &Extensions<'_>) -> Self {
+        let agreed = |flag| cx.agreement().flags.contains(flag);
+        let groups = if agreed(InitFlags::CREATE_SUPP_GROUP) {
+            extensions.groups().map(Gid::from_raw).collect()
+        } else {
+            groups_of(cx.pid())
+        };
+        let umask = if agreed(InitFlags::DONT_MASK) { umask & 0o777 } else { 0 };
+        Self { uid: cx.uid(), gid: cx.gid(), groups, umask: Mode::from_raw_mode(umask) }
+    }
+
+    /// Runs `make` as the caller.
+    ///
+    /// The kernel has checked permissions, with what it knows of ACLs, groups and user namespaces.
+    /// Where the backing filesystem refuses nevertheless, it is asked once more by one who may
+    /// pass permissions but is nobody else.
+    pub(crate) fn run<T>(
+        &self,
+        backing: &Backing,
+        mut make: impl FnMut() -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        own_thread(backing)?;
+        let _guard = self.take_on()?;
+        match make() {
+            Err(rustix::io::Errno::ACCESS) if self.uid != 0 && geteuid().is_root() => {
+                let mut sets = capabilities(None).answer()?;
+                sets.effective |= CapabilitySet::DAC_OVERRIDE;
+                set_capabilities(None, sets).answer()?;
+                make().answer()
+            }
+            answer => answer.answer(),
+        }
+    }
+
+    /// Runs `work` as the caller and lets a refusal stand: the kernel has checked nothing.
+    pub(crate) fn run_checked<T>(
+        &self,
+        backing: &Backing,
+        work: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        own_thread(backing)?;
+        let _guard = self.take_on()?;
+        work().answer()
+    }
+
+    fn take_on(&self) -> Result<Restore> {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let restore = Restore { uid, gid, groups: !self.groups.is_empty() && uid == 0 };
+        umask(self.umask);
+        if restore.groups {
+            set_thread_groups(&self.groups).answer()?;
+        }
+        if self.gid != gid {
+            setfsgid(self.gid.into());
+        }
+        if self.uid != uid {
+            setfsuid(self.uid.into());
+        }
+        // Neither call says whether it worked.
+        let is = (setfsuid(NOBODY.into()).as_raw(), setfsgid(NOBODY.into()).as_raw());
+        if is == (self.uid, self.gid) { Ok(restore) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// Gives the thread its own identity back. Setting fsuid to 0 also brings the capabilities back
+/// that leaving it took (capabilities(7)).
+struct Restore {
+    uid: u32,
+    gid: u32,
+    groups: bool,
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        setfsuid(self.uid.into());
+        setfsgid(self.gid.into());
+        umask(Mode::empty());
+        if self.groups {
+            // Fails for want of memory only; a group too many then stays until the next time.
+            let _ = set_thread_groups(&[]);
+        }
+    }
+}
+
+/// A line of `/proc/PID/status`.
+fn status_line(pid: u32, field: &str) -> Option<String> {
+    if pid == 0 {
+        return None;
+    }
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(line.trim().to_owned())
+}
+
+fn groups_of(pid: u32) -> Vec<Gid> {
+    let line = status_line(pid, "Groups:").unwrap_or_default();
+    line.split_whitespace().filter_map(|word| word.parse().ok().map(Gid::from_raw)).collect()
+}
+
+/// Whether the caller has a capability. With ALLOW_IDMAP agreed, requests that make nothing carry
+/// no user (`fs/fuse/dev.c, fuse_get_req`), so this looks at the caller itself.
+pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet) -> bool {
+    let line = status_line(cx.pid(), "CapEff:");
+    let set = line.and_then(|line| u64::from_str_radix(&line, 16).ok());
+    set.is_some_and(|set| set & capability.bits() == capability.bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use rustix::fs::{OFlags, mkdirat, openat};
+
+    use super::*;
+    use crate::options::Options;
+
+    fn caller(uid: u32, groups: &[u32], umask: u32) -> Caller {
+        let groups = groups.iter().copied().map(Gid::from_raw).collect();
+        Caller { uid, gid: uid, groups, umask: Mode::from_raw_mode(umask) }
+    }
+
+    #[test]
+    fn things_belong_to_their_maker_and_the_thread_to_itself() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
+        // A thread of its own: what it takes on for good is not for the other tests.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let make = |name: &'static str| {
+                    let backing = &backing;
+                    move || mkdirat(backing.root(), name, Mode::from_raw_mode(0o777))
+                };
+                // The directory is root's own: only by passing permissions can this be done.
+                caller(1234, &[], 0o027).run(&backing, make("a")).unwrap();
+                let a = std::fs::metadata(directory.path().join("a")).unwrap();
+                assert_eq!((a.uid(), a.gid(), a.mode() & 0o7777), (1234, 1234, 0o750));
+                let panicked = std::panic::catch_unwind(|| {
+                    caller(1234, &[7], 0)
+                        .run(&backing, || -> rustix::io::Result<()> { panic!("on purpose") })
+                });
+                assert!(panicked.is_err());
+                caller(0, &[], 0).run(&backing, make("b")).unwrap();
+                let b = std::fs::metadata(directory.path().join("b")).unwrap();
+                assert_eq!((b.uid(), b.gid(), b.mode() & 0o7777), (0, 0, 0o777));
+                assert!(capabilities(None).unwrap().effective.contains(CapabilitySet::CHOWN));
+                assert_eq!(umask(Mode::empty()), Mode::empty());
+                assert!(rustix::process::getgroups().unwrap().is_empty());
+                let flags = OFlags::CREATE | OFlags::WRONLY;
+                openat(backing.root(), "c", flags, Mode::RUSR).unwrap();
+            });
+        });
+        assert!(std::env::current_dir().unwrap().is_dir(), "not the thread's");
+    }
+}

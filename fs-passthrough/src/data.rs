@@ -1,0 +1,250 @@
+//! Data of open files. Everything that moves bytes goes through here, and nothing else does: a
+//! ring can take the place of the system calls in this file alone.
+//!
+//! Never known here: names, and the kernel's handles. Neighbours: `filesystem`, `node` (mtime).
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use fusewire::ReadBuf;
+use fusewire::proto::flags::WriteFlags;
+use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
+use fusewire::proto::{Errno, Result};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatxFlags, copy_file_range, fallocate, seek};
+use rustix::io::{ReadWriteFlags, pread, pwritev2};
+
+use crate::attributes::kill_set_id;
+use crate::backing::{Backing, attributes};
+use crate::error::Answer;
+use crate::handles::{Direct, OpenFile};
+
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
+
+/// What the backing file is opened with for an open(2) with `flags`.
+///
+/// O_APPEND never: offsets are absolute, and pwrite(2) would ignore them. O_SYNC and O_DSYNC come
+/// with each WRITE, or as an FSYNC. With write-back also a writer's pages are read.
+pub(crate) fn open_flags(flags: u32, writeback: bool) -> OFlags {
+    let asked = OFlags::from_bits_retain(flags);
+    let mode = match asked & OFlags::ACCMODE {
+        OFlags::WRONLY if writeback => OFlags::RDWR,
+        // The fourth value asks for both permissions and gives neither.
+        OFlags::ACCMODE => OFlags::RDWR,
+        mode => mode,
+    };
+    mode | asked & (OFlags::NOATIME | OFlags::TRUNC)
+}
+
+/// Whether an open(2) with `flags` may write.
+pub(crate) fn may_write(flags: u32) -> bool {
+    OFlags::from_bits_retain(flags) & OFlags::ACCMODE != OFlags::RDONLY
+}
+
+/// Opens an inode's data, `fd` being perhaps `O_PATH`; and whether the page cache can be used.
+///
+/// Only root may read what may be written only. Where the rest of a page cannot be read, no page
+/// may be written in part, so writes must come as they are.
+pub(crate) fn open(
+    fd: BorrowedFd<'_>,
+    flags: u32,
+    writeback: bool,
+    backing: &Backing,
+) -> Result<(OwnedFd, bool)> {
+    let wanted = open_flags(flags, writeback);
+    match backing.reopen(fd, wanted) {
+        Err(rustix::io::Errno::ACCESS) if wanted != open_flags(flags, false) => {
+            backing.reopen(fd, open_flags(flags, false)).answer().map(|fd| (fd, false))
+        }
+        opened => opened.answer().map(|fd| (fd, true)),
+    }
+}
+
+/// A second descriptor for transfers that ask for O_DIRECT, where the backing file takes them.
+pub(crate) fn open_direct(
+    fd: BorrowedFd<'_>,
+    flags: u32,
+    writeback: bool,
+    backing: &Backing,
+) -> Option<Direct> {
+    if !OFlags::from_bits_retain(flags).contains(OFlags::DIRECT) {
+        return None;
+    }
+    let wanted = open_flags(flags, writeback) - OFlags::TRUNC;
+    let fd = backing.reopen(fd, wanted | OFlags::DIRECT).ok()?;
+    let path = rustix::fs::AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(&fd, c"", path, StatxFlags::DIOALIGN).ok()?;
+    let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    let (memory, offset) = match (told, stat.stx_dio_mem_align, stat.stx_dio_offset_align) {
+        (true, 0, _) | (true, _, 0) => return None,
+        (true, memory, offset) => (memory, offset),
+        (false, ..) => (4096, 4096),
+    };
+    Some(Direct { fd, memory: usize::try_from(memory).ok()?, offset: offset.into() })
+}
+
+impl Direct {
+    fn fits(&self, bytes: &[u8], offset: u64) -> bool {
+        bytes.as_ptr().addr().is_multiple_of(self.memory)
+            && (bytes.len() as u64).is_multiple_of(self.offset)
+            && offset.is_multiple_of(self.offset)
+    }
+}
+
+impl OpenFile {
+    /// The descriptor for a transfer: past the cache only where the backing filesystem takes it.
+    fn for_transfer(&self, flags: u32, bytes: &[u8], offset: u64) -> BorrowedFd<'_> {
+        match &self.direct {
+            Some(direct)
+                if OFlags::from_bits_retain(flags).contains(OFlags::DIRECT)
+                    && direct.fits(bytes, offset) =>
+            {
+                direct.fd.as_fd()
+            }
+            _ => self.as_fd(),
+        }
+    }
+}
+
+/// Reads until everything is there or the file ends.
+pub(crate) fn read(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<()> {
+    let mut result = Ok(());
+    out.fill(|bytes| {
+        let mut done = 0;
+        while done < bytes.len() {
+            let (rest, offset) = (&mut bytes[done..], op.offset + done as u64);
+            match pread(file.for_transfer(op.flags.bits(), rest, offset), rest, offset) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    // What was read is right; the error comes again where it belongs.
+                    if done == 0 {
+                        result = Err(error).answer();
+                    }
+                    break;
+                }
+            }
+        }
+        done
+    });
+    result
+}
+
+/// Writes everything; returns the count. Only a WRITE that somebody waits for may be short.
+///
+/// Late pages come from anybody or nobody: they take no bits and, with write-back, move no time.
+/// With write-through, where they are stores to a mapping, it is they that move it; and O_APPEND is
+/// left to the backing filesystem, which knows its end better than the kernel.
+pub(crate) fn write(
+    file: &OpenFile,
+    op: &Write<'_>,
+    writeback: bool,
+    backing: &Backing,
+) -> Result<u32> {
+    let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
+    if late && !writeback {
+        return write_all(file, op, ReadWriteFlags::empty(), true);
+    }
+    if late {
+        file.node.late_write_begins(file.as_fd())?;
+        let result = write_all(file, op, ReadWriteFlags::empty(), true);
+        file.node.late_write_ended();
+        return result;
+    }
+    let asked = OFlags::from_bits_retain(op.flags.bits());
+    let mut flags = ReadWriteFlags::empty();
+    if asked.contains(OFlags::SYNC) {
+        flags |= ReadWriteFlags::SYNC;
+    } else if asked.contains(OFlags::from_bits_retain(libc::O_DSYNC.cast_unsigned())) {
+        flags |= ReadWriteFlags::DSYNC;
+    }
+    if !writeback && asked.contains(OFlags::APPEND) {
+        flags |= ReadWriteFlags::APPEND;
+    }
+    let count = if writeback {
+        file.node.move_mtime(file.as_fd(), || write_all(file, op, flags, false))?
+    } else {
+        write_all(file, op, flags, false)?
+    };
+    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) {
+        kill_set_id(file.as_fd(), backing)?;
+    }
+    Ok(count)
+}
+
+fn write_all(file: &OpenFile, op: &Write<'_>, flags: ReadWriteFlags, late: bool) -> Result<u32> {
+    let mut done = 0;
+    while done < op.data.len() {
+        let (rest, offset) = (&op.data[done..], op.offset + done as u64);
+        let fd = file.for_transfer(op.flags.bits(), rest, offset);
+        match pwritev2(fd, &[IoSlice::new(rest)], offset, flags) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(count) => done += count,
+            Err(rustix::io::Errno::INTR) => {}
+            // A short count of late pages is loss in silence.
+            Err(_) if done > 0 && !late => break,
+            Err(error) => return Err(error).answer(),
+        }
+    }
+    Ok(u32::try_from(done).unwrap_or(u32::MAX))
+}
+
+/// Reserves, zeroes or frees.
+pub(crate) fn allocate(file: &OpenFile, op: &FAllocate) -> Result<()> {
+    let mode = FallocateFlags::from_bits_retain(op.mode);
+    file.node.move_mtime(file.as_fd(), || fallocate(file, mode, op.offset, op.length).answer())
+}
+
+/// Copies between backing files, which may share the blocks.
+pub(crate) fn copy(from: &OpenFile, to: &OpenFile, op: &CopyFileRange) -> Result<u64> {
+    if op.flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (mut offset_in, mut offset_out) = (op.offset_in, op.offset_out);
+    let length = usize::try_from(op.length).unwrap_or(usize::MAX);
+    let count = to.node.move_mtime(to.as_fd(), || {
+        copy_file_range(from, Some(&mut offset_in), to, Some(&mut offset_out), length).answer()
+    })?;
+    Ok(count as u64)
+}
+
+/// Finds data or a hole. Where somebody may write, a mapping may have dirty pages that nobody here
+/// knows of: everything is data.
+pub(crate) fn find(file: &OpenFile, op: &LSeek) -> Result<u64> {
+    if file.node.writers.load(Ordering::Relaxed) > 0 {
+        let size = attributes(file.as_fd()).answer()?.stx_size;
+        return match op.whence {
+            SEEK_DATA | SEEK_HOLE if op.offset >= size => Err(Errno::ENXIO),
+            SEEK_DATA => Ok(op.offset),
+            SEEK_HOLE => Ok(size),
+            _ => Err(Errno::EINVAL),
+        };
+    }
+    let to = match op.whence {
+        SEEK_DATA => SeekFrom::Data(op.offset),
+        SEEK_HOLE => SeekFrom::Hole(op.offset),
+        _ => return Err(Errno::EINVAL),
+    };
+    // The position of a descriptor of ours is used for nothing else.
+    seek(file, to).answer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backing_file_is_opened_with() {
+        let word = |flags: OFlags| flags.bits();
+        assert_eq!(open_flags(word(OFlags::WRONLY | OFlags::APPEND), true), OFlags::RDWR);
+        assert_eq!(open_flags(word(OFlags::WRONLY | OFlags::SYNC), false), OFlags::WRONLY);
+        assert_eq!(open_flags(word(OFlags::RDONLY | OFlags::NOATIME), true), OFlags::NOATIME);
+        assert_eq!(
+            open_flags(word(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL), true),
+            OFlags::RDWR
+        );
+        assert!(may_write(word(OFlags::WRONLY)) && !may_write(word(OFlags::DIRECT)));
+    }
+}

@@ -1,0 +1,112 @@
+//! Open files and directories, by the number that the kernel has for them.
+//!
+//! Never known here: what is done with them. Neighbours: `data`, `listing`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fusewire::proto::{Errno, Fh, Result};
+use parking_lot::RwLock;
+use slab::Slab;
+
+use crate::node::Node;
+
+const PARTS: usize = 16;
+
+/// Things by number.
+#[derive(Debug)]
+pub(crate) struct Handles<T> {
+    parts: [RwLock<Slab<Arc<T>>>; PARTS],
+    next: AtomicUsize,
+}
+
+impl<T> Default for Handles<T> {
+    fn default() -> Self {
+        Self { parts: std::array::from_fn(|_| RwLock::default()), next: AtomicUsize::new(0) }
+    }
+}
+
+impl<T> Handles<T> {
+    /// Takes it in; it stays until it is removed.
+    pub(crate) fn insert(&self, thing: Arc<T>) -> Fh {
+        let part = self.next.fetch_add(1, Ordering::Relaxed) % PARTS;
+        let index = self.parts[part].write().insert(thing);
+        Fh((index * PARTS + part) as u64)
+    }
+
+    /// The thing of a number.
+    ///
+    /// # Errors
+    /// EBADF where there is none.
+    pub(crate) fn get(&self, fh: Fh) -> Result<Arc<T>> {
+        let number = usize::try_from(fh.0).map_err(|_| Errno::EBADF)?;
+        self.parts[number % PARTS].read().get(number / PARTS).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Takes it out.
+    pub(crate) fn remove(&self, fh: Fh) -> Result<Arc<T>> {
+        let number = usize::try_from(fh.0).map_err(|_| Errno::EBADF)?;
+        self.parts[number % PARTS].write().try_remove(number / PARTS).ok_or(Errno::EBADF)
+    }
+}
+
+/// A second descriptor for transfers past the backing filesystem's page cache.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    pub(crate) fd: OwnedFd,
+    /// What addresses must be multiples of.
+    pub(crate) memory: usize,
+    /// What offsets and lengths must be multiples of.
+    pub(crate) offset: u64,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) node: Arc<Node>,
+    fd: OwnedFd,
+    pub(crate) direct: Option<Direct>,
+    writes: bool,
+}
+
+impl OpenFile {
+    pub(crate) fn new(node: Arc<Node>, fd: OwnedFd, direct: Option<Direct>, writes: bool) -> Self {
+        if writes {
+            node.writers.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { node, fd, direct, writes }
+    }
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.writes {
+            self.node.writers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_once() {
+        let handles = Handles::default();
+        let numbers: Vec<Fh> = (0..100).map(|thing| handles.insert(Arc::new(thing))).collect();
+        for (thing, fh) in numbers.iter().enumerate() {
+            assert_eq!(*handles.get(*fh).unwrap(), thing);
+        }
+        assert_eq!(*handles.remove(numbers[40]).unwrap(), 40);
+        assert_eq!(handles.get(numbers[40]).unwrap_err(), Errno::EBADF);
+        assert_eq!(handles.remove(numbers[40]).unwrap_err(), Errno::EBADF);
+        assert_eq!(handles.get(Fh(u64::MAX)).unwrap_err(), Errno::EBADF);
+    }
+}

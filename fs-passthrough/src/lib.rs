@@ -1,0 +1,30 @@
+//! A filesystem that mirrors a directory, served by fusewire.
+//!
+//! ```text
+//!   filesystem   operations to answers
+//!     mirror     what is shared, and what several operations need
+//!     make attributes data listing xattr caller    what they do
+//!       table handles node                         what is known
+//!         backing sys error options                the way in
+//! ```
+//! Shared by all shards. The order of locks stands in `table`.
+
+mod attributes;
+mod backing;
+mod caller;
+mod data;
+mod error;
+mod filesystem;
+mod handles;
+mod listing;
+mod make;
+mod mirror;
+mod node;
+mod options;
+mod sys;
+mod table;
+mod xattr;
+
+pub use filesystem::PassthroughFs;
+pub use mirror::Mirror;
+pub use options::{Cache, Options};

@@ -1,0 +1,127 @@
+//! The daemon: mounts a mirror of a directory and serves it until it is unmounted.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use fusewire::cli::{self, CommonArgs, Switch};
+use fusewire_passthrough::{Cache, Mirror, Options, PassthroughFs};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The most descriptors that are held for being known where nothing is said: each keeps an inode
+/// of the backing filesystem in memory.
+const FD_BUDGET_MAX: u64 = 65536;
+
+/// A mirror of a directory, over FUSE-over-io_uring or /dev/fuse
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Directory to mirror; what is mounted below it is not shown
+    backing: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+    /// What the kernel may keep: all for a day, names for a second, nothing
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    cache: CacheArg,
+    /// Seconds that attributes are good for [default: by --cache]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    attr_timeout: Option<Duration>,
+    /// Seconds that names are good for [default: by --cache]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    entry_timeout: Option<Duration>,
+    /// Reads and writes go past the page cache, so that nothing is written back
+    #[arg(long)]
+    direct: bool,
+    /// Refuse all changes
+    #[arg(long)]
+    readonly: bool,
+    /// No extended attributes, and so no ACLs
+    #[arg(long)]
+    no_xattr: bool,
+    /// Descriptors held for files that are only known [default: half of the limit, up to 65536]
+    #[arg(long, value_name = "N")]
+    fd_budget: Option<usize>,
+    /// How data move
+    #[arg(long, value_enum, default_value = "sync", value_name = "HOW")]
+    io: IoArg,
+}
+
+/// `--cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CacheArg {
+    /// Nobody else changes the directory
+    Always,
+    /// Others may
+    Auto,
+    /// Ask each time
+    Never,
+}
+
+/// `--io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IoArg {
+    /// By system calls of the shard that serves the request
+    Sync,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected seconds, such as 0.5".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    let IoArg::Sync = args.io;
+    let limit = raise_descriptors();
+    let budget = usize::try_from((limit / 2).min(FD_BUDGET_MAX)).unwrap_or(usize::MAX);
+    let cache = match args.cache {
+        CacheArg::Always => Cache::Always,
+        CacheArg::Auto => Cache::Auto,
+        CacheArg::Never => Cache::Never,
+    };
+    if args.readonly {
+        args.common.options.push("ro".to_owned());
+    }
+    let words: Vec<&str> = args.common.options.iter().flat_map(|list| list.split(',')).collect();
+    let chosen = Options::new(cache);
+    let options = Options {
+        attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
+        file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
+        entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
+        direct: args.direct,
+        xattr: !args.no_xattr,
+        readonly: words.contains(&"ro"),
+        noatime: words.contains(&"noatime"),
+        fd_budget: args.fd_budget.unwrap_or(budget),
+        ..chosen
+    };
+    let direct = options.is_direct();
+    let mirror = match Mirror::open(&args.backing, options) {
+        Ok(mirror) => mirror,
+        Err(error) => {
+            let path = args.backing.display();
+            let _ = writeln!(io::stderr(), "error: {path}: {error}; give a directory");
+            return ExitCode::FAILURE;
+        }
+    };
+    if !mirror.has_handles() {
+        let why = "no file handles here (not root, or not with this filesystem)";
+        let _ = writeln!(io::stderr(), "{why}: each file that is known takes a descriptor");
+    }
+    if direct {
+        args.common.writeback = Switch::Off;
+    }
+    let config = args.common.config("fusewire-passthrough").default_permissions(true);
+    cli::run(&args.common, config, move |_shard| PassthroughFs::new(Arc::clone(&mirror)))
+}
+
+/// Raises the limit of descriptors as far as it goes; returns it.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    limit.current.unwrap_or(u64::MAX)
+}

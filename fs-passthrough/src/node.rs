@@ -1,0 +1,255 @@
+//! One inode as the kernel knows it: what holds it, how often it was looked up, and its time of
+//! last change while pages come in late.
+//!
+//! Never known here: names, and other nodes. Neighbours: `table` keeps nodes, `data` writes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use fusewire::proto::{NodeId, Result};
+use parking_lot::Mutex;
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+
+use crate::backing::{Backing, attributes};
+use crate::error::Answer;
+use crate::sys::FileHandle;
+
+/// What tells inodes apart, of those that exist at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) device: (u32, u32),
+    pub(crate) ino: u64,
+}
+
+/// How many descriptors nodes hold.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// Whether another descriptor may be held.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.limit
+    }
+
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A descriptor that counts against the budget, and may exceed it.
+#[derive(Debug)]
+struct Held {
+    fd: OwnedFd,
+    budget: Arc<Budget>,
+}
+
+impl Held {
+    fn new(fd: OwnedFd, budget: &Arc<Budget>) -> Self {
+        budget.used.fetch_add(1, Ordering::Relaxed);
+        Self { fd, budget: Arc::clone(budget) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The time of last change that the kernel believes in, while late pages move the file's own.
+///
+/// With write-back the kernel owns mtime. It tells a new one by SETATTR, and nothing where the
+/// writes fell into the tick of the time it had; then the WRITE that comes later must not count.
+/// So what was there before the first of them is kept, and put back when the kernel has nothing
+/// more in flight: at FLUSH, FSYNC and RELEASE.
+#[derive(Debug, Default)]
+struct Late {
+    in_flight: u32,
+    /// Other changes under way, which will tell what mtime is then.
+    moving: u32,
+    kept: Option<Timespec>,
+}
+
+/// An inode.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) key: Key,
+    /// The number that is shown.
+    pub(crate) ino: u64,
+    /// The type: mode >> 12.
+    pub(crate) kind: u32,
+    fd: OnceLock<Held>,
+    handle: Option<FileHandle>,
+    /// Changed under the lock of the table's keys.
+    pub(crate) lookups: AtomicU64,
+    /// Open handles that may write.
+    pub(crate) writers: AtomicU32,
+    late: Mutex<Late>,
+    seen: Mutex<Option<Version>>,
+}
+
+/// What tells that data have changed: mtime, ctime and size.
+type Version = ((i64, u32), (i64, u32), u64);
+
+/// A descriptor of a node, for a short time.
+#[derive(Debug)]
+pub(crate) enum Pin<'a> {
+    Held(BorrowedFd<'a>),
+    Opened(OwnedFd),
+}
+
+impl AsFd for Pin<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(fd) => *fd,
+            Self::Opened(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Node {
+    /// A node held by `fd`, or by its handle where the budget is spent and it has one.
+    pub(crate) fn new(
+        (id, ino, kind): (NodeId, u64, u32),
+        key: Key,
+        fd: OwnedFd,
+        backing: &Backing,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let handle = (!budget.has_room()).then(|| backing.handle_of(fd.as_fd())).flatten();
+        let held = OnceLock::new();
+        if handle.is_none() {
+            let _ = held.set(Held::new(fd, budget));
+        }
+        Self {
+            id,
+            key,
+            ino,
+            kind,
+            fd: held,
+            handle,
+            lookups: AtomicU64::new(0),
+            writers: AtomicU32::new(0),
+            late: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// An `O_PATH` descriptor.
+    ///
+    /// # Errors
+    /// ESTALE if it was known by its handle and is gone.
+    pub(crate) fn pin(&self, backing: &Backing) -> Result<Pin<'_>> {
+        match (self.fd.get(), &self.handle) {
+            (Some(held), _) => Ok(Pin::Held(held.fd.as_fd())),
+            (None, Some(handle)) => backing.open_handle(handle).map(Pin::Opened),
+            (None, None) => Err(fusewire::proto::Errno::ESTALE),
+        }
+    }
+
+    /// Whether its number alone may come to mean another inode while this node is known.
+    pub(crate) fn is_known_by_handle(&self) -> bool {
+        self.fd.get().is_none()
+    }
+
+    /// Whether `fd`, which has the same key, refers to the same inode. One that a descriptor holds
+    /// cannot have been replaced.
+    pub(crate) fn is(&self, fd: BorrowedFd<'_>, backing: &Backing) -> bool {
+        self.fd.get().is_some() || backing.handle_of(fd) == self.handle
+    }
+
+    /// Has a descriptor hold it from now on: without a name a handle may not be enough.
+    pub(crate) fn hold(&self, fd: OwnedFd, budget: &Arc<Budget>) {
+        self.fd.get_or_init(|| Held::new(fd, budget));
+    }
+
+    /// A WRITE of late pages begins.
+    pub(crate) fn late_write_begins(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        let mut late = self.late.lock();
+        if late.kept.is_none() {
+            late.kept = Some(mtime_of(fd)?);
+        }
+        late.in_flight += 1;
+        Ok(())
+    }
+
+    /// It has ended.
+    pub(crate) fn late_write_ended(&self) {
+        let mut late = self.late.lock();
+        late.in_flight = late.in_flight.saturating_sub(1);
+    }
+
+    /// Puts the time back that late pages have moved, where we may: a file that is not ours keeps
+    /// the later one, which is no reason to tell its writer of an error.
+    pub(crate) fn settle(&self, fd: BorrowedFd<'_>) {
+        let mut late = self.late.lock();
+        let Some(mtime) = late.kept.filter(|_| late.moving == 0) else { return };
+        let nothing = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let _ = futimens(fd, &Timestamps { last_access: nothing, last_modification: mtime });
+        if late.in_flight == 0 {
+            late.kept = None;
+        }
+    }
+
+    /// Runs a change of the data that moves mtime, and remembers where to.
+    pub(crate) fn move_mtime<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        change: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.late.lock().moving += 1;
+        let done = change();
+        let mut late = self.late.lock();
+        late.moving = late.moving.saturating_sub(1);
+        if done.is_ok() && late.kept.is_some() {
+            late.kept = Some(mtime_of(fd)?);
+        }
+        done
+    }
+
+    /// Runs a change of times that sets mtime to `time`, or to the present where that says so.
+    pub(crate) fn set_mtime(
+        &self,
+        fd: BorrowedFd<'_>,
+        time: Timespec,
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut late = self.late.lock();
+        change()?;
+        if late.kept.is_some() {
+            late.kept = Some(if time.tv_nsec == UTIME_NOW { mtime_of(fd)? } else { time });
+        }
+        Ok(())
+    }
+
+    /// Whether the data are still those of the last look, which this is from now on. What this
+    /// mount wrote since is a change as well: nobody can tell whether it is all that was written.
+    pub(crate) fn is_unchanged(&self, fd: BorrowedFd<'_>) -> bool {
+        let version = attributes(fd).ok().map(|stat| {
+            let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
+            ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size)
+        });
+        let before = std::mem::replace(&mut *self.seen.lock(), version);
+        version.is_some() && version == before
+    }
+
+    /// The time of last change that counts, where it is not the file's own.
+    pub(crate) fn kept_mtime(&self) -> Option<Timespec> {
+        self.late.lock().kept
+    }
+}
+
+fn mtime_of(fd: BorrowedFd<'_>) -> Result<Timespec> {
+    let time = attributes(fd).answer()?.stx_mtime;
+    Ok(Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() })
+}

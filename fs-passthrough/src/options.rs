@@ -1,0 +1,86 @@
+//! How a directory is mirrored.
+
+use std::time::Duration;
+
+/// How far the kernel may trust what it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody else changes the directory: names, attributes and data are kept for long.
+    Always,
+    /// Others may change it: names and attributes are asked for again after a second, data are
+    /// dropped at an open that finds them changed.
+    #[default]
+    Auto,
+    /// Nothing is kept; data go past the page cache.
+    Never,
+}
+
+impl Cache {
+    /// How long names and attributes are good for, where nothing else is asked for.
+    #[must_use]
+    pub fn timeout(self) -> Duration {
+        match self {
+            Self::Always => Duration::from_secs(24 * 60 * 60),
+            Self::Auto => Duration::from_secs(1),
+            Self::Never => Duration::ZERO,
+        }
+    }
+}
+
+/// Choices that hold for the whole mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the kernel may keep.
+    pub cache: Cache,
+    /// How long attributes are good for.
+    pub attr_timeout: Duration,
+    /// The same for files with data: while one is open the kernel does not know how many blocks
+    /// its pages have taken (`fs/fuse/file.c, fuse_flush` asks again at close only).
+    pub file_timeout: Duration,
+    /// How long names are good for.
+    pub entry_timeout: Duration,
+    /// Data go past the page cache, whatever `cache` says.
+    pub direct: bool,
+    /// Whether there are extended attributes, and with them ACLs.
+    pub xattr: bool,
+    /// Whether all changes are refused, also by the backing filesystem. The mount should say so
+    /// too (mount option ro).
+    pub readonly: bool,
+    /// Whether reading leaves access times alone.
+    pub noatime: bool,
+    /// The most descriptors that files hold just for being known to the kernel. Beyond, a file is
+    /// known by its handle, where the backing filesystem has handles.
+    pub fd_budget: usize,
+}
+
+impl Options {
+    /// What goes with a kind of caching.
+    #[must_use]
+    pub fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            attr_timeout: cache.timeout(),
+            file_timeout: cache.timeout().min(Duration::from_secs(1)),
+            entry_timeout: cache.timeout(),
+            direct: cache == Cache::Never,
+            xattr: true,
+            readonly: false,
+            noatime: false,
+            fd_budget: 512,
+        }
+    }
+
+    /// Whether data go past the page cache, so that there is nothing to write back. With
+    /// write-back agreed all the same, the kernel would own an mtime that its direct writes do not
+    /// move (`fs/fuse/file.c, fuse_direct_write_iter`).
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct || self.cache == Cache::Never
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(Cache::default())
+    }
+}

@@ -1,0 +1,180 @@
+//! System calls that no safe crate has: file handles, mounts that nothing spreads to, and the
+//! commands of chattr(1).
+//!
+//! All `unsafe` of this crate is here. Neighbours: `backing`, and `filesystem` for commands.
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Kernel: include/linux/exportfs.h, `MAX_HANDLE_SZ`.
+const HANDLE_MAX: usize = 128;
+
+/// `struct file_handle` with room for the longest. Kernel: include/linux/fs.h.
+#[repr(C)]
+struct RawHandle {
+    len: u32,
+    kind: c_int,
+    bytes: [u8; HANDLE_MAX],
+}
+
+/// `MS_PRIVATE`. Kernel: include/uapi/linux/mount.h.
+const PRIVATE: u64 = 1 << 18;
+
+/// `struct mount_attr`. Kernel: include/uapi/linux/mount.h, since 5.12.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// What names an inode for as long as it exists, without keeping it open. Two handles of one
+/// filesystem are equal if and only if they name one inode; a number that is used again comes with
+/// another generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileHandle {
+    kind: c_int,
+    bytes: Box<[u8]>,
+}
+
+/// The handle of what `fd` refers to; `O_PATH` will do. EOPNOTSUPP where a filesystem has none.
+pub(crate) fn handle_of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+    let mut raw = RawHandle { len: 128, kind: 0, bytes: [0; HANDLE_MAX] };
+    let mut mount: c_int = 0;
+    // SAFETY: the pointers are to locals that outlive the call: an empty C string, a handle with
+    // the room that its `len` tells, and an int for the mount's number.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            &raw mut raw,
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let len = usize::try_from(raw.len).unwrap_or(HANDLE_MAX).min(HANDLE_MAX);
+    Ok(FileHandle { kind: raw.kind, bytes: raw.bytes[..len].into() })
+}
+
+/// Opens what `handle` names on the mount that `mount`, an ordinary descriptor, lies on. ESTALE
+/// where it is gone.
+pub(crate) fn open_handle(
+    mount: BorrowedFd<'_>,
+    handle: &FileHandle,
+    flags: c_int,
+) -> io::Result<OwnedFd> {
+    let len = handle.bytes.len().min(HANDLE_MAX);
+    let mut raw = RawHandle { len: 0, kind: handle.kind, bytes: [0; HANDLE_MAX] };
+    raw.len = u32::try_from(len).unwrap_or(0);
+    raw.bytes[..len].copy_from_slice(&handle.bytes[..len]);
+    // SAFETY: the pointer is to a local that outlives the call, with as many bytes as `len` says.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut raw, flags)
+    };
+    match c_int::try_from(fd) {
+        // SAFETY: the kernel just made this descriptor for us, and nobody else knows of it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes a mount out of its peer group: what is mounted elsewhere no longer shows up in it. What is
+/// asked for beyond that holds for all that is reached by this mount, and no other.
+pub(crate) fn make_private(mount: BorrowedFd<'_>, readonly: bool, noatime: bool) -> io::Result<()> {
+    let mut attr = MountAttr { set: 0, clear: 0, propagation: PRIVATE, userns_fd: 0 };
+    if readonly {
+        attr.set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if noatime {
+        attr.set |= libc::MOUNT_ATTR_NOATIME;
+        attr.clear |= libc::MOUNT_ATTR__ATIME;
+    }
+    // SAFETY: the pointers are to an empty C string and to a local that outlives the call, whose
+    // size goes along.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A command about a file's flags. Kernel: include/uapi/linux/fs.h, as the kernel itself sends
+/// them and 64-bit callers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlagsCommand {
+    number: u32,
+    /// Bytes that it reads or writes: an int, or a `struct fsxattr`.
+    pub(crate) len: usize,
+    /// Whether it changes the file.
+    pub(crate) sets: bool,
+}
+
+/// FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR.
+const FLAGS_COMMANDS: [FlagsCommand; 4] = [
+    FlagsCommand { number: 0x8008_6601, len: 4, sets: false },
+    FlagsCommand { number: 0x4008_6602, len: 4, sets: true },
+    FlagsCommand { number: 0x801c_581f, len: FLAGS_LEN, sets: false },
+    FlagsCommand { number: 0x401c_5820, len: FLAGS_LEN, sets: true },
+];
+
+/// `struct fsxattr`, the larger of the two forms.
+pub(crate) const FLAGS_LEN: usize = 28;
+
+impl FlagsCommand {
+    /// The command of this number, if it is one of these.
+    pub(crate) fn of(number: u32) -> Option<Self> {
+        FLAGS_COMMANDS.into_iter().find(|command| command.number == number)
+    }
+
+    /// Runs it on an open file.
+    pub(crate) fn run(self, fd: BorrowedFd<'_>, data: &mut [u8; FLAGS_LEN]) -> io::Result<()> {
+        // SAFETY: the four commands read or write at most `FLAGS_LEN` bytes at the pointer, which
+        // is to that many bytes and outlives the call.
+        let result = unsafe {
+            libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(self.number) as _, data.as_mut_ptr())
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_handle_names_one_inode() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = std::fs::File::open(directory.path()).unwrap();
+        let (first, second) = (directory.path().join("a"), directory.path().join("b"));
+        std::fs::write(&first, "first").unwrap();
+        std::fs::write(&second, "second").unwrap();
+        let of = |path| handle_of(std::fs::File::open(path).unwrap().as_fd());
+        let handle = of(&first).unwrap();
+        assert_eq!(handle, of(&first).unwrap());
+        assert_ne!(handle, of(&second).unwrap());
+        match open_handle(mount.as_fd(), &handle, libc::O_RDONLY | libc::O_CLOEXEC) {
+            Ok(fd) => {
+                let text = std::io::read_to_string(std::fs::File::from(fd)).unwrap();
+                assert_eq!(text, "first");
+                std::fs::remove_file(&first).unwrap();
+                let gone = open_handle(mount.as_fd(), &handle, libc::O_RDONLY);
+                assert_eq!(gone.unwrap_err().raw_os_error(), Some(libc::ESTALE));
+            }
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "needs root"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Descriptors: few for many files, none left, and files that lose their name go on.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::backing;
+use crate::common::{Place, Plan, cases, forget_inodes, open_rw, pattern, read_at, same_bytes};
+
+cases!(
+    mounts;
+    what_is_forgotten_leaves_nothing,
+    a_listing_leaves_nothing,
+);
+cases!(
+    mounts, Plan::new().options(&["--fd-budget", "20"]);
+    a_large_tree_takes_few_descriptors,
+    files_beyond_the_budget_live_without_a_name,
+    directories_beyond_the_budget_live_without_a_name,
+);
+
+/// Descriptors of the daemon.
+fn count(place: &Place) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", place.pid().as_raw_nonzero())).unwrap().count()
+}
+
+/// Waits for FORGETs, which nobody announces.
+fn falls_to(place: &Place, wanted: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while count(place) > wanted {
+        assert!(Instant::now() < deadline, "{} descriptors, {wanted} before", count(place));
+        forget_inodes();
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn make_tree(root: &Path) {
+    for directory in 0..10 {
+        let directory = root.join(format!("d{directory}"));
+        fs::create_dir(&directory).unwrap();
+        for file in 0..60 {
+            fs::write(directory.join(format!("f{file}")), format!("{file}")).unwrap();
+        }
+    }
+}
+
+/// Lists and looks at everything; returns how many files there are and what they say together.
+fn walk(root: &Path) -> (usize, u64) {
+    let (mut files, mut sum) = (0, 0);
+    for entry in fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        if entry.metadata().unwrap().is_dir() {
+            let (more, said) = walk(&entry.path());
+            (files, sum) = (files + more, sum + said);
+        } else {
+            files += 1;
+            let text = fs::read_to_string(entry.path()).unwrap();
+            sum += text.parse::<u64>().unwrap();
+        }
+    }
+    (files, sum)
+}
+
+fn what_is_forgotten_leaves_nothing(place: &Place) {
+    let before = count(place);
+    make_tree(&backing(place));
+    assert_eq!(walk(place.root()), (600, 10 * 59 * 60 / 2));
+    falls_to(place, before);
+    make_tree(&place.path(".").join("d0"));
+    fs::remove_dir_all(place.path("d0")).unwrap();
+    falls_to(place, before);
+}
+
+/// READDIRPLUS gives lookups too, those of entries that an application did not take among them.
+fn a_listing_leaves_nothing(place: &Place) {
+    let before = count(place);
+    make_tree(&backing(place));
+    for _ in 0..3 {
+        let mut list = fs::read_dir(place.path("d3")).unwrap();
+        list.next().unwrap().unwrap().metadata().unwrap();
+        assert_eq!(fs::read_dir(place.path("d4")).unwrap().count(), 60);
+    }
+    falls_to(place, before);
+}
+
+fn a_large_tree_takes_few_descriptors(place: &Place) {
+    let before = count(place);
+    make_tree(&backing(place));
+    for _ in 0..2 {
+        assert_eq!(walk(place.root()), (600, 10 * 59 * 60 / 2));
+        let now = count(place);
+        assert!(now <= before + 20 + 16, "{now} descriptors, {before} before");
+    }
+    // Beyond the budget everything else works as well.
+    let file = place.path("d9/f59");
+    fs::hard_link(&file, place.path("link")).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().ino(), fs::metadata(place.path("link")).unwrap().ino());
+    fs::rename(&file, place.path("d0/moved")).unwrap();
+    fs::write(place.path("link"), "again").unwrap();
+    assert_eq!(fs::read_to_string(place.path("d0/moved")).unwrap(), "again");
+    fs::rename(place.path("d8"), place.path("d7/d8")).unwrap();
+    assert_eq!(walk(&place.path("d7")).0, 120);
+    fs::remove_dir_all(place.path("d7")).unwrap();
+    falls_to(place, before);
+}
+
+fn files_beyond_the_budget_live_without_a_name(place: &Place) {
+    make_tree(&backing(place));
+    walk(place.root());
+    let path = place.path("d5/f30");
+    let file = open_rw(&path);
+    let data = pattern(100_000, 1);
+    file.write_all_at(&data, 0).unwrap();
+    let (renamed, target) = (place.path("d5/f31"), place.path("d5/f32"));
+    let mut replaced = File::open(&target).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::rename(&renamed, &target).unwrap();
+    forget_inodes();
+    let status = file.metadata().unwrap();
+    assert_eq!((status.nlink(), status.len()), (0, 100_000));
+    same_bytes(&read_at(&file, 100_000, 0), &data, "content without a name");
+    file.set_len(5).unwrap();
+    file.write_all_at(b"12345", 5).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 10);
+    let mut text = String::new();
+    replaced.read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), replaced.metadata().unwrap().nlink()), ("32", 0));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "31");
+}
+
+fn directories_beyond_the_budget_live_without_a_name(place: &Place) {
+    make_tree(&backing(place));
+    walk(place.root());
+    let directory = place.path("d5");
+    let held = File::open(&directory).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    forget_inodes();
+    let status = held.metadata().unwrap();
+    assert!(status.is_dir());
+    assert_eq!(status.nlink(), 0);
+}
