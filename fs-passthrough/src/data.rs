@@ -1,23 +1,25 @@
-//! Data of open files. Everything that moves bytes goes through here, and nothing else does: a
-//! ring can take the place of the system calls in this file alone.
+//! Data of open files. Everything that moves bytes goes through here, and nothing else does: on the
+//! shard's ring or by system calls, as [`DataPath`] says.
 //!
 //! Never known here: names, and the kernel's handles. Neighbours: `filesystem`, `node` (mtime).
 
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fusewire::ReadBuf;
-use fusewire::proto::flags::WriteFlags;
+use fusewire::proto::flags::{OpenFlags, WriteFlags};
 use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
 use fusewire::proto::{Errno, Result};
+use fusewire::{Io, ReadBuf};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatxFlags, copy_file_range, fallocate, seek};
-use rustix::io::{ReadWriteFlags, pread, pwritev2};
+use rustix::io::{ReadWriteFlags, pread, preadv2, pwritev2};
 
 use crate::attributes::kill_set_id;
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
 use crate::handles::{Direct, OpenFile};
+use crate::options::DataPath;
 
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
@@ -81,7 +83,7 @@ pub(crate) fn open_direct(
         (true, memory, offset) => (memory, offset),
         (false, ..) => (4096, 4096),
     };
-    Some(Direct { fd, memory: usize::try_from(memory).ok()?, offset: offset.into() })
+    Some(Direct { fd: Arc::new(fd), memory: usize::try_from(memory).ok()?, offset: offset.into() })
 }
 
 impl Direct {
@@ -94,33 +96,95 @@ impl Direct {
 
 impl OpenFile {
     /// The descriptor for a transfer: past the cache only where the backing filesystem takes it.
-    fn for_transfer(&self, flags: u32, bytes: &[u8], offset: u64) -> BorrowedFd<'_> {
-        match &self.direct {
-            Some(direct)
-                if OFlags::from_bits_retain(flags).contains(OFlags::DIRECT)
-                    && direct.fits(bytes, offset) =>
-            {
-                direct.fd.as_fd()
-            }
-            _ => self.as_fd(),
-        }
+    fn for_transfer(&self, flags: OpenFlags, bytes: &[u8], offset: u64) -> &Arc<OwnedFd> {
+        self.past_the_cache(flags, bytes, offset).unwrap_or(&self.fd)
+    }
+
+    fn past_the_cache(&self, flags: OpenFlags, bytes: &[u8], offset: u64) -> Option<&Arc<OwnedFd>> {
+        let asked = OFlags::from_bits_retain(flags.bits()).contains(OFlags::DIRECT);
+        let direct = self.direct.as_ref().filter(|direct| asked && direct.fits(bytes, offset));
+        direct.map(|direct| &direct.fd)
     }
 }
 
 /// Reads until everything is there or the file ends.
-pub(crate) fn read(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<()> {
+pub(crate) async fn read(
+    io: Io<'_>,
+    path: DataPath,
+    file: &OpenFile,
+    op: &Read,
+    out: &mut ReadBuf<'_>,
+) -> Result<()> {
+    let mut direct = None;
+    out.fill(|bytes| {
+        direct = file.past_the_cache(op.flags, bytes, op.offset);
+        0
+    });
+    let rings = match path {
+        DataPath::Sync => false,
+        DataPath::Ring => true,
+        DataPath::Auto => direct.is_some() || !read_what_is_there(file, op, out)?,
+    };
+    if rings {
+        let end = op.offset + out.size() as u64;
+        let fd = direct.unwrap_or(&file.fd);
+        if direct.is_some() && attributes(file.as_fd()).answer()?.stx_size >= end {
+            // Whole, and surely not in memory: the answer can follow it.
+            return io.answer_from(fd, out, op.offset, end).await;
+        }
+        io.read_at(fd, out, op.offset + out.len() as u64).await?;
+    }
+    // To the end of the file; after the ring that mostly says that it was reached.
+    read_rest(file, op, out)
+}
+
+/// Reads what the backing filesystem has in memory. Returns whether that was everything, or all
+/// that this can tell.
+fn read_what_is_there(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<bool> {
+    if file.waits.load(Ordering::Relaxed) {
+        return Ok(true);
+    }
+    let mut result = Ok(true);
+    out.fill(|bytes| {
+        let mut parts = [IoSliceMut::new(bytes)];
+        match preadv2(file, &mut parts, op.offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => {
+                // Less than everything is the end of the file, or what has to be fetched.
+                result = Ok(count == parts[0].len() || count == 0);
+                count
+            }
+            Err(rustix::io::Errno::AGAIN) => {
+                result = Ok(false);
+                0
+            }
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                file.waits.store(true, Ordering::Relaxed);
+                0
+            }
+            Err(error) => {
+                result = Err(error).answer();
+                0
+            }
+        }
+    });
+    result
+}
+
+/// Reads by system calls until everything is there or the file ends.
+fn read_rest(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<()> {
+    let had = out.len();
     let mut result = Ok(());
     out.fill(|bytes| {
         let mut done = 0;
         while done < bytes.len() {
-            let (rest, offset) = (&mut bytes[done..], op.offset + done as u64);
-            match pread(file.for_transfer(op.flags.bits(), rest, offset), rest, offset) {
+            let (rest, offset) = (&mut bytes[done..], op.offset + (had + done) as u64);
+            match pread(file.for_transfer(op.flags, rest, offset), rest, offset) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     // What was read is right; the error comes again where it belongs.
-                    if done == 0 {
+                    if had + done == 0 {
                         result = Err(error).answer();
                     }
                     break;
@@ -137,7 +201,9 @@ pub(crate) fn read(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<
 /// Late pages come from anybody or nobody: they take no bits and, with write-back, move no time.
 /// With write-through, where they are stores to a mapping, it is they that move it; and O_APPEND is
 /// left to the backing filesystem, which knows its end better than the kernel.
-pub(crate) fn write(
+pub(crate) async fn write(
+    io: Io<'_>,
+    path: DataPath,
     file: &OpenFile,
     op: &Write<'_>,
     writeback: bool,
@@ -145,11 +211,11 @@ pub(crate) fn write(
 ) -> Result<u32> {
     let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
     if late && !writeback {
-        return write_all(file, op, ReadWriteFlags::empty(), true);
+        return transfer(io, path, file, op, ReadWriteFlags::empty(), true).await;
     }
     if late {
         file.node.late_write_begins(file.as_fd())?;
-        let result = write_all(file, op, ReadWriteFlags::empty(), true);
+        let result = transfer(io, path, file, op, ReadWriteFlags::empty(), true).await;
         file.node.late_write_ended();
         return result;
     }
@@ -163,22 +229,49 @@ pub(crate) fn write(
     if !writeback && asked.contains(OFlags::APPEND) {
         flags |= ReadWriteFlags::APPEND;
     }
-    let count = if writeback {
-        file.node.move_mtime(file.as_fd(), || write_all(file, op, flags, false))?
-    } else {
-        write_all(file, op, flags, false)?
-    };
-    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) {
+    if writeback {
+        file.node.move_begins();
+    }
+    let count = transfer(io, path, file, op, flags, false).await;
+    if writeback {
+        file.node.move_ended(file.as_fd(), count.is_ok())?;
+    }
+    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) && count.is_ok() {
         kill_set_id(file.as_fd(), backing)?;
     }
-    Ok(count)
+    count
+}
+
+/// Writes on the ring, or by system calls: into the backing filesystem's memory nothing is gained.
+async fn transfer(
+    io: Io<'_>,
+    path: DataPath,
+    file: &OpenFile,
+    op: &Write<'_>,
+    flags: ReadWriteFlags,
+    late: bool,
+) -> Result<u32> {
+    let direct = file.past_the_cache(op.flags, op.data, op.offset);
+    let rings = match path {
+        DataPath::Sync => false,
+        DataPath::Ring => true,
+        DataPath::Auto => direct.is_some(),
+    };
+    if rings && flags.is_empty() {
+        let count = io.write_at(direct.unwrap_or(&file.fd), op.data, op.offset).await?;
+        if count == op.data.len() || !late {
+            return Ok(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        // A short count of late pages is loss in silence: all again, to hear why.
+    }
+    write_all(file, op, flags, late)
 }
 
 fn write_all(file: &OpenFile, op: &Write<'_>, flags: ReadWriteFlags, late: bool) -> Result<u32> {
     let mut done = 0;
     while done < op.data.len() {
         let (rest, offset) = (&op.data[done..], op.offset + done as u64);
-        let fd = file.for_transfer(op.flags.bits(), rest, offset);
+        let fd = file.for_transfer(op.flags, rest, offset);
         match pwritev2(fd, &[IoSlice::new(rest)], offset, flags) {
             Ok(0) => return Err(Errno::EIO),
             Ok(count) => done += count,

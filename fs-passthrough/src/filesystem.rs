@@ -212,13 +212,15 @@ impl Filesystem for PassthroughFs {
         mirror.created(made, how)
     }
 
-    async fn read(&self, _: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
-        data::read(&*self.mirror.files.get(op.fh)?, &op, out)
+    async fn read(&self, cx: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
+        let file = self.mirror.files.get(op.fh)?;
+        data::read(cx.io(), self.mirror.options.io, &file, &op, out).await
     }
 
     async fn write(&self, cx: &Context<'_>, op: Write<'_>) -> Result<u32> {
         let file = self.mirror.files.get(op.fh)?;
-        data::write(&file, &op, has_writeback(cx), &self.mirror.backing)
+        let (io, path) = (cx.io(), self.mirror.options.io);
+        data::write(io, path, &file, &op, has_writeback(cx), &self.mirror.backing).await
     }
 
     /// Some filesystems tell of failed writes when a descriptor is closed, so one is.

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fusewire::proto::{Errno, Fh, Result};
 use parking_lot::RwLock;
@@ -54,7 +54,7 @@ impl<T> Handles<T> {
 /// A second descriptor for transfers past the backing filesystem's page cache.
 #[derive(Debug)]
 pub(crate) struct Direct {
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Arc<OwnedFd>,
     /// What addresses must be multiples of.
     pub(crate) memory: usize,
     /// What offsets and lengths must be multiples of.
@@ -65,9 +65,11 @@ pub(crate) struct Direct {
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(crate) node: Arc<Node>,
-    fd: OwnedFd,
+    pub(crate) fd: Arc<OwnedFd>,
     pub(crate) direct: Option<Direct>,
     writes: bool,
+    /// Set once the backing filesystem has said that it cannot tell what it has in memory.
+    pub(crate) waits: AtomicBool,
 }
 
 impl OpenFile {
@@ -75,7 +77,7 @@ impl OpenFile {
         if writes {
             node.writers.fetch_add(1, Ordering::Relaxed);
         }
-        Self { node, fd, direct, writes }
+        Self { node, fd: Arc::new(fd), direct, writes, waits: AtomicBool::new(false) }
     }
 }
 

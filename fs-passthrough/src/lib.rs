@@ -27,4 +27,4 @@ mod xattr;
 
 pub use filesystem::PassthroughFs;
 pub use mirror::Mirror;
-pub use options::{Cache, Options};
+pub use options::{Cache, DataPath, Options};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use fusewire::cli::{self, CommonArgs, Switch};
-use fusewire_passthrough::{Cache, Mirror, Options, PassthroughFs};
+use fusewire_passthrough::{Cache, DataPath, Mirror, Options, PassthroughFs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The most descriptors that are held for being known where nothing is said: each keeps an inode
@@ -45,7 +45,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     fd_budget: Option<usize>,
     /// How data move
-    #[arg(long, value_enum, default_value = "sync", value_name = "HOW")]
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     io: IoArg,
 }
 
@@ -63,7 +63,11 @@ enum CacheArg {
 /// `--io`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum IoArg {
-    /// By system calls of the shard that serves the request
+    /// What is in memory by system calls, what is not on the ring
+    Auto,
+    /// All on the ring of the shard that serves the request
+    Ring,
+    /// All by system calls of that shard
     Sync,
 }
 
@@ -74,7 +78,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
-    let IoArg::Sync = args.io;
+    let io = match args.io {
+        IoArg::Auto => DataPath::Auto,
+        IoArg::Ring => DataPath::Ring,
+        IoArg::Sync => DataPath::Sync,
+    };
     let limit = raise_descriptors();
     let budget = usize::try_from((limit / 2).min(FD_BUDGET_MAX)).unwrap_or(usize::MAX);
     let cache = match args.cache {
@@ -91,6 +99,7 @@ fn main() -> ExitCode {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
         file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
         entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
+        io,
         direct: args.direct,
         xattr: !args.no_xattr,
         readonly: words.contains(&"ro"),

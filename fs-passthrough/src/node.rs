@@ -207,14 +207,25 @@ impl Node {
         fd: BorrowedFd<'_>,
         change: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        self.late.lock().moving += 1;
+        self.move_begins();
         let done = change();
+        self.move_ended(fd, done.is_ok())?;
+        done
+    }
+
+    /// A change of the data that moves mtime is on its way.
+    pub(crate) fn move_begins(&self) {
+        self.late.lock().moving += 1;
+    }
+
+    /// It has ended, and `done` tells whether anything was changed.
+    pub(crate) fn move_ended(&self, fd: BorrowedFd<'_>, done: bool) -> Result<()> {
         let mut late = self.late.lock();
         late.moving = late.moving.saturating_sub(1);
-        if done.is_ok() && late.kept.is_some() {
+        if done && late.kept.is_some() {
             late.kept = Some(mtime_of(fd)?);
         }
-        done
+        Ok(())
     }
 
     /// Runs a change of times that sets mtime to `time`, or to the present where that says so.

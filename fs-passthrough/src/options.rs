@@ -27,6 +27,19 @@ impl Cache {
     }
 }
 
+/// How data move between the mount and the backing files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPath {
+    /// What the backing filesystem has in memory by system calls; what it has to fetch, and what
+    /// goes past its page cache, on the ring.
+    #[default]
+    Auto,
+    /// All on the ring of the shard that serves the request.
+    Ring,
+    /// All by system calls of that shard.
+    Sync,
+}
+
 /// Choices that hold for the whole mount.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -39,6 +52,8 @@ pub struct Options {
     pub file_timeout: Duration,
     /// How long names are good for.
     pub entry_timeout: Duration,
+    /// How data move.
+    pub io: DataPath,
     /// Data go past the page cache, whatever `cache` says.
     pub direct: bool,
     /// Whether there are extended attributes, and with them ACLs.
@@ -62,6 +77,7 @@ impl Options {
             attr_timeout: cache.timeout(),
             file_timeout: cache.timeout().min(Duration::from_secs(1)),
             entry_timeout: cache.timeout(),
+            io: DataPath::default(),
             direct: cache == Cache::Never,
             xattr: true,
             readonly: false,
