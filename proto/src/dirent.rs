@@ -136,6 +136,7 @@ impl<'b> DirentPlusWriter<'b> {
 
 /// A record of READDIR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct DirentRecord<'a> {
     /// Inode number; glibc hides a record with 0.
     pub ino: u64,
@@ -144,11 +145,13 @@ pub struct DirentRecord<'a> {
     /// The type, perhaps UNKNOWN.
     pub kind: FileType,
     /// The name, without NUL. The kernel does not look for a NUL inside.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub name: &'a [u8],
 }
 
 /// A record of READDIRPLUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct DirentPlusRecord<'a> {
     /// What was looked up; `None` for nodeid 0.
     pub entry: Option<Entry>,

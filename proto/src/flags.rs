@@ -17,6 +17,8 @@ macro_rules! flags {
         bitflags! {
             $(#[$meta])*
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+            #[cfg_attr(feature = "serde", serde(transparent))]
             pub struct $name: $int {
                 $($(#[$inner $($args)*])* const $flag = $value;)*
                 const _ = !0;

@@ -68,6 +68,22 @@
 //! | [`notify`] | notifications, both ways |
 //! | [`mod@negotiate`] | INIT: what is agreed, and why |
 //!
+//! With feature `serde` all that is decoded is `Serialize`, for tools that write JSON lines:
+//!
+//! - A message is an enum whose variant is the word that its `Display` begins with:
+//!   `{"LOOKUP":{"name":"a"}}`, `{"written":4096}`, `{"PRUNE":{"nodes":[5]}}`. Modes are numbers
+//!   too, numbers have up to 64 bits, and a field that does not count is null.
+//! - Flags are one string, `"WRONLY | 0x8000"`: names, and in hexadecimal what has none. In
+//!   formats that are not for people they are the number. Unknown bits stay in both.
+//! - Names, targets and names of attributes are strings that keep every byte: what is not UTF-8
+//!   stands as `\xff`, a backslash as two.
+//! - Data are `{"len":1048576,"head":"..."}`, where `head` is at most the first 256 bytes, escaped
+//!   in the same way. Padding is left out.
+//! - An [`Errno`] is its name, or its number in a string; headers keep the number of the wire.
+//!
+//! Plain values (identities, times, modes, flags, locks, [`Attr`]) are `Deserialize` as well.
+//! Messages are not: they are read back from their bytes, which whoever records them keeps.
+//!
 //! Both directions of a message stand beside each other, so a server, a simulated kernel, a proxy
 //! and a recorder use the same code.
 
@@ -94,6 +110,8 @@ pub mod opcode;
 pub mod reply;
 pub mod request;
 mod scan;
+#[cfg(feature = "serde")]
+mod serialize;
 mod show;
 pub mod types;
 mod writer;

@@ -7,6 +7,7 @@ use core::fmt;
 
 /// Type and permission bits of a file: `st_mode` of stat(2).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Mode(
     /// The wire form.
     pub u32,
@@ -65,6 +66,7 @@ impl fmt::Debug for Mode {
 
 /// Type of a file: `d_type` of a directory record, and bits 12 to 15 of a [`Mode`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FileType(
     /// The wire form.
     pub u32,

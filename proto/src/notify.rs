@@ -23,6 +23,8 @@ use crate::writer::{TooSmall, Writer};
 /// write(2) fails with ENOENT where the kernel does not have the inode or the name cached; that is
 /// no error of the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "SCREAMING_SNAKE_CASE"))]
 pub enum Notification<'a> {
     /// Wake whoever polls. Since 7.11. Unknown handles are ignored.
     Poll {
@@ -56,6 +58,7 @@ pub enum Notification<'a> {
         /// Where the data go, bytes.
         offset: u64,
         /// The data.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
         data: &'a [u8],
     },
     /// Ask for data of the page cache; they come by NOTIFY_REPLY. Since 7.15.

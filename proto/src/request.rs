@@ -14,6 +14,8 @@ use crate::composer::{Composer, Piece};
 use crate::cursor::{DecodeError, Expected, Parts};
 use crate::op;
 use crate::opcode::Opcode;
+#[cfg(feature = "serde")]
+use crate::serialize::Unknown;
 use crate::show::{Line, Show};
 use crate::types::{NodeId, Unique};
 use crate::writer::TooSmall;
@@ -98,6 +100,23 @@ macro_rules! operations {
                         out.argument(*argument);
                         out.data(payload);
                         out.total_extlen = *total_extlen;
+                    }
+                }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for Operation<'_> {
+            /// An enum whose variants have the names of the opcodes, and their numbers.
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$opcode(op) => {
+                        let (raw, name) = (Opcode::$opcode.raw(), Opcode::$opcode.name());
+                        serializer.serialize_newtype_variant("Operation", raw, name, op)
+                    })*
+                    &Self::Unknown { opcode, argument, payload, total_extlen } => {
+                        let op = Unknown { opcode, argument, payload, total_extlen };
+                        serializer.serialize_newtype_variant("Operation", 0, "UNKNOWN", &op)
                     }
                 }
             }

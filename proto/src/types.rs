@@ -21,6 +21,7 @@ macro_rules! newtypes {
         #[repr(transparent)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(
             /// The wire form, in host byte order.
             $vis $field,
@@ -218,6 +219,7 @@ impl core::error::Error for Errno {}
 /// Times before the epoch have negative seconds and positive nanoseconds; on the wire seconds
 /// travel as an unsigned word in two's complement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timestamp {
     /// Whole seconds since the epoch.
     pub seconds: i64,

@@ -32,14 +32,17 @@ const _: () = assert!(size_of::<CuseInitIn>() == 16 && offset_of!(CuseInitIn, fl
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CuseInitOut {
     /// Protocol major version: 7.
     pub major: u32,
     /// Protocol minor version.
     pub minor: u32,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub unused: u32,
     /// [`CuseFlags`](crate::flags::CuseFlags).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::cuse_flags"))]
     pub flags: u32,
     /// Longest READ, bytes.
     pub max_read: u32,
@@ -50,6 +53,7 @@ pub struct CuseInitOut {
     /// Wanted minor number.
     pub dev_minor: u32,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub spare: [u32; 10],
 }
 const _: () = assert!(size_of::<CuseInitOut>() == 72 && offset_of!(CuseInitOut, spare) == 32);

@@ -30,6 +30,7 @@ const _: () = assert!(size_of::<ForgetIn>() == 8);
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ForgetOne {
     /// The inode.
     pub nodeid: NodeId,

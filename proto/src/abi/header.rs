@@ -18,6 +18,7 @@ use crate::types::{NodeId, Unique};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct InHeader {
     /// Length of the whole message, header included. Only informative on the ring.
     pub len: u32,
@@ -37,6 +38,7 @@ pub struct InHeader {
     /// Length of the extensions at the end of the message, in units of 8 bytes (since 7.38).
     pub total_extlen: u16,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub padding: u16,
 }
 const _: () = assert!(size_of::<InHeader>() == 40 && offset_of!(InHeader, padding) == 38);
@@ -48,6 +50,7 @@ const _: () = assert!(size_of::<InHeader>() == 40 && offset_of!(InHeader, paddin
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OutHeader {
     /// Length of the whole message, header included.
     pub len: u32,

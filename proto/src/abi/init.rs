@@ -38,6 +38,7 @@ const _: () = assert!(size_of::<InitIn>() == 64 && offset_of!(InitIn, unused) ==
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct InitOut {
     /// Protocol major version: 7.
     pub major: u32,
@@ -46,6 +47,7 @@ pub struct InitOut {
     /// Longest read-ahead, bytes; can only lower the offer.
     pub max_readahead: u32,
     /// Low half of [`InitFlags`](crate::flags::InitFlags).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::init_low"))]
     pub flags: u32,
     /// Most background requests in flight; 0 keeps 12.
     pub max_background: u16,
@@ -60,6 +62,7 @@ pub struct InitOut {
     /// log2 of the alignment of DAX mappings.
     pub map_alignment: u16,
     /// High half; counts only with `INIT_EXT` in the low one.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::init_high"))]
     pub flags2: u32,
     /// Stacking depth with `PASSTHROUGH`: 1 or 2.
     pub max_stack_depth: u32,
@@ -67,6 +70,7 @@ pub struct InitOut {
     /// `REQUEST_TIMEOUT`.
     pub request_timeout: u16,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub unused: [u16; 11],
 }
 const _: () = assert!(size_of::<InitOut>() == 64 && offset_of!(InitOut, unused) == 42);

@@ -79,6 +79,7 @@ const _: () = assert!(size_of::<IoctlIn>() == 32 && offset_of!(IoctlIn, out_size
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct IoctlIovec {
     /// Address in the caller.
     pub base: u64,
@@ -200,6 +201,7 @@ const _: () = assert!(size_of::<RemovemappingIn>() == 4);
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RemovemappingOne {
     /// Position in the DAX window, bytes.
     pub moffset: u64,

@@ -146,6 +146,7 @@ pub enum NegotiateError {
 
 /// What holds for the life of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Agreement {
     /// Minor version that both speak, 31 to 45.
     pub minor: u32,

@@ -8,6 +8,7 @@ use crate::flags::InitFlags;
 ///
 /// Displays as one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Reason {
     /// The two sides speak different minor versions; the lower one counts.
     Minor {
@@ -88,6 +89,7 @@ pub enum Reason {
 
 /// What bounds the longest WRITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum WriteBound {
     /// MAX_PAGES is not agreed, so a request has 32 pages.
     WithoutMaxPages,
@@ -174,6 +176,13 @@ impl fmt::Display for Reason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reasons {
     places: [Option<Reason>; 16],
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Reasons {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 impl Reasons {

@@ -16,6 +16,7 @@ use crate::types::{Fh, LockOwner, Timestamp};
 /// - **Errors**: ENOENT, ESTALE, EIO. A type other than the inode's makes the inode bad for ever.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_do_getattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GetAttr {
     /// A handle, only from within I/O: fstat(2) comes without, even for an unlinked file.
     pub fh: Option<Fh>,
@@ -32,6 +33,7 @@ pub struct GetAttr {
 /// - **Errors**: EPERM, EACCES, EINVAL, EFBIG, ENOSPC, EROFS, ETXTBSY.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_do_setattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SetAttr {
     /// The handle, for ftruncate(2) and its like.
     pub fh: Option<Fh>,
@@ -59,6 +61,7 @@ pub struct SetAttr {
 
 /// A time that SETATTR sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 pub enum SetTime {
     /// The server's own clock, whatever the kernel's said, which is here.
     Now(Timestamp),
@@ -74,6 +77,7 @@ pub enum SetTime {
 /// - **Errors**: as for GETATTR. ENOSYS is remembered: GETATTR is sent instead.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_do_statx`; since 7.39.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Statx {
     /// A handle, if there is one.
     pub fh: Option<Fh>,
@@ -93,6 +97,7 @@ pub struct Statx {
 /// - **Errors**: EINVAL (not a link), ENOENT, EIO.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_readlink_folio`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReadLink;
 
 /// ACCESS: may the caller do this with the inode?
@@ -103,6 +108,7 @@ pub struct ReadLink;
 /// - **Errors**: EACCES, EROFS. ENOSYS is remembered and means "always allowed".
 /// - **Kernel**: fs/fuse/dir.c, `fuse_access`; since 7.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Access {
     /// `R_OK` 4, `W_OK` 2, `X_OK` 1, or `F_OK` 0.
     pub mask: u32,
@@ -116,6 +122,7 @@ pub struct Access {
 /// - **Errors**: ENOSYS, EIO.
 /// - **Kernel**: fs/fuse/inode.c, `fuse_statfs`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StatFs;
 
 fn handle(getattr_flags: u32, fh: Fh) -> (GetAttrFlags, Option<Fh>) {

@@ -20,6 +20,7 @@ use crate::types::{Name, Text};
 ///   are sent instead. An invalid reply is EIO, and neither RELEASE nor FORGET follows.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_create_open`; since 7.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Create<'a> {
     /// The new name.
     pub name: &'a Name,
@@ -44,6 +45,7 @@ pub struct Create<'a> {
 ///   EOPNOTSUPP.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_tmpfile`; since 7.37.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TmpFile<'a> {
     /// Present on the wire, without meaning: the kernel sends `/`.
     pub name: &'a Text,
@@ -67,6 +69,7 @@ pub struct TmpFile<'a> {
 /// - **Errors**: EEXIST, EACCES, EPERM (device nodes), ENOSPC, EROFS, ENAMETOOLONG.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_mknod`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MkNod<'a> {
     /// The new name.
     pub name: &'a Name,
@@ -89,6 +92,7 @@ pub struct MkNod<'a> {
 /// - **Kernel**: fs/fuse/dir.c, `fuse_mkdir`; since 7.1. Inheriting the set-group-id bit is the
 ///   server's, whatever is agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MkDir<'a> {
     /// The new name.
     pub name: &'a Name,
@@ -108,6 +112,7 @@ pub struct MkDir<'a> {
 /// - **Errors**: EEXIST, EACCES, ENOSPC, EROFS, ENAMETOOLONG.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_symlink`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Symlink<'a> {
     /// The new name.
     pub name: &'a Name,

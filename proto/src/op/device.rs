@@ -16,6 +16,7 @@ use crate::types::Fh;
 /// - **Kernel**: fs/fuse/ioctl.c, `fuse_do_ioctl`; since 7.11. Unless UNRESTRICTED (CUSE), sizes
 ///   come from the command number and RETRY is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct IoCtl<'a> {
     /// The open file.
     pub fh: Fh,
@@ -28,6 +29,7 @@ pub struct IoCtl<'a> {
     /// Room for the answer, bytes.
     pub out_size: u32,
     /// The bytes that the caller gave, in place.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub data: &'a [u8],
 }
 
@@ -39,6 +41,7 @@ pub struct IoCtl<'a> {
 /// - **Errors**: all show as POLLERR. ENOSYS is remembered and means "always ready".
 /// - **Kernel**: fs/fuse/file.c, `fuse_file_poll`; since 7.11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Poll {
     /// The open file.
     pub fh: Fh,
@@ -58,6 +61,7 @@ pub struct Poll {
 /// - **Errors**: ENOSYS is remembered and reads as block 0.
 /// - **Kernel**: fs/fuse/file.c, `fuse_bmap`; since 7.8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BMap {
     /// Block number in the file.
     pub block: u64,

@@ -15,6 +15,7 @@ use crate::types::{Fh, LockOwner};
 ///   handle 0 and cached records, and no RELEASEDIR is sent.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_dir_open`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OpenDir {
     /// Flags of open(2).
     pub flags: OpenFlags,
@@ -31,6 +32,7 @@ pub struct OpenDir {
 /// - **Errors**: EINVAL, EIO, ENOENT (removed directory).
 /// - **Kernel**: fs/fuse/readdir.c, `fuse_readdir_uncached`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReadDir {
     /// The open directory.
     pub fh: Fh,
@@ -55,6 +57,7 @@ pub struct ReadDir {
 /// - **Errors**: as READDIR. ENOSYS is not remembered, and there is no way back to READDIR.
 /// - **Kernel**: fs/fuse/readdir.c, `fuse_direntplus_link`; since 7.21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReadDirPlus {
     /// The open directory.
     pub fh: Fh,
@@ -78,6 +81,7 @@ pub struct ReadDirPlus {
 /// - **Errors**: none that anybody sees.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_dir_release`; since 7.1. Comes without credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReleaseDir {
     /// The handle that ends.
     pub fh: Fh,
@@ -97,6 +101,7 @@ pub struct ReleaseDir {
 /// - **Errors**: EIO, ENOSPC. ENOSYS is remembered and counts as success.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_dir_fsync`; since 7.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FSyncDir {
     /// The open directory.
     pub fh: Fh,

@@ -19,6 +19,7 @@ use crate::types::{LookupCount, Name, NodeId};
 /// - **Kernel**: fs/fuse/dir.c, `fuse_lookup_name`; since 7.1. With EXPORT_SUPPORT `name` may be
 ///   `.` or `..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Lookup<'a> {
     /// The name that is looked for.
     pub name: &'a Name,
@@ -33,6 +34,7 @@ pub struct Lookup<'a> {
 /// - **Kernel**: fs/fuse/dev.c, `fuse_read_single_forget`; since 7.1. Comes by `/dev/fuse` even
 ///   when the ring is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Forget {
     /// How many to take off: never set the count to zero instead.
     pub lookups: LookupCount,
@@ -46,6 +48,7 @@ pub struct Forget {
 /// - **Errors**: none possible.
 /// - **Kernel**: fs/fuse/dev.c, `fuse_read_batch_forget`; since 7.16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BatchForget<'a> {
     /// The nodeids and their counts, in place: the payload must begin at a multiple of 8.
     pub items: &'a [abi::ForgetOne],
@@ -60,6 +63,7 @@ pub struct BatchForget<'a> {
 /// - **Errors**: ENOENT, EACCES, EPERM, EISDIR, EBUSY, EROFS.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_unlink`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Unlink<'a> {
     /// The name to remove.
     pub name: &'a Name,
@@ -73,6 +77,7 @@ pub struct Unlink<'a> {
 /// - **Errors**: ENOTEMPTY, ENOENT, ENOTDIR, EACCES, EPERM, EBUSY, EROFS.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_rmdir`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RmDir<'a> {
     /// The name to remove.
     pub name: &'a Name,
@@ -89,6 +94,7 @@ pub struct RmDir<'a> {
 ///   remembered, and callers with flags see EINVAL from then on.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_rename2`; RENAME since 7.1, RENAME2 since 7.23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Rename<'a> {
     /// The name in the directory of the header.
     pub old_name: &'a Name,
@@ -109,6 +115,7 @@ pub struct Rename<'a> {
 ///   callers see EPERM. A reply of another type than the source's is EIO.
 /// - **Kernel**: fs/fuse/dir.c, `fuse_link`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Link<'a> {
     /// The inode that gets the name.
     pub source: NodeId,

@@ -31,10 +31,12 @@ pub struct Extensions<'a> {
 
 /// A security label: the extended attribute to be set on the new inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SecurityContext<'a> {
     /// Name of the extended attribute, such as `security.selinux`.
     pub name: &'a Text,
     /// Its value.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub label: &'a [u8],
 }
 

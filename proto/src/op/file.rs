@@ -15,6 +15,7 @@ use crate::types::{Fh, LockOwner};
 ///   from then on with handle 0, and no RELEASE is sent.
 /// - **Kernel**: fs/fuse/file.c, `fuse_send_open`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Open {
     /// Flags of open(2), without O_CREAT, O_EXCL, O_NOCTTY; O_TRUNC only with ATOMIC_O_TRUNC.
     pub flags: OpenFlags,
@@ -32,6 +33,7 @@ pub struct Open {
 /// - **Errors**: EIO, EBADF, EISDIR.
 /// - **Kernel**: fs/fuse/file.c, `fuse_read_args_fill`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Read {
     /// The open file.
     pub fh: Fh,
@@ -57,12 +59,14 @@ pub struct Read {
 ///   fsync(2) or close(2). More taken than sent is EIO.
 /// - **Kernel**: fs/fuse/file.c, `fuse_write_args_fill`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Write<'a> {
     /// The open file; a guess with WRITE_CACHE.
     pub fh: Fh,
     /// Where to begin, bytes; absolute, even for O_APPEND.
     pub offset: u64,
     /// The bytes, in place.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub data: &'a [u8],
     /// The flag word; its WRITE_LOCKOWNER bit is encoded from `lock_owner`.
     pub write_flags: WriteFlags,
@@ -80,6 +84,7 @@ pub struct Write<'a> {
 /// - **Errors**: EIO, ENOSPC, EDQUOT. ENOSYS is remembered and counts as success.
 /// - **Kernel**: fs/fuse/file.c, `fuse_flush`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Flush {
     /// The open file.
     pub fh: Fh,
@@ -95,6 +100,7 @@ pub struct Flush {
 /// - **Errors**: none that anybody sees.
 /// - **Kernel**: fs/fuse/file.c, `fuse_file_put`; since 7.1. Comes without credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Release {
     /// The handle that ends.
     pub fh: Fh,
@@ -114,6 +120,7 @@ pub struct Release {
 /// - **Errors**: EIO, ENOSPC, EDQUOT. ENOSYS is remembered and counts as success.
 /// - **Kernel**: fs/fuse/file.c, `fuse_fsync_common`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FSync {
     /// The open file.
     pub fh: Fh,

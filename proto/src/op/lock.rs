@@ -12,6 +12,7 @@ use crate::types::{Fh, LockOwner};
 
 /// A lock on a range of a file, in requests and in the reply to GETLK.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FileLock {
     /// First byte.
     pub start: u64,
@@ -25,6 +26,7 @@ pub struct FileLock {
 
 /// Kind of a lock, as fcntl(2) numbers it; what is none of the three is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LockKind(
     /// The wire form.
     pub u32,
@@ -78,6 +80,7 @@ impl From<FileLock> for abi::FileLock {
 /// - **Errors**: EBADF, EIO. A reply of another kind, or with an invalid range, is EIO.
 /// - **Kernel**: fs/fuse/file.c, `fuse_getlk`; since 7.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GetLk {
     /// The open file.
     pub fh: Fh,
@@ -97,6 +100,7 @@ pub struct GetLk {
 /// - **Errors**: EAGAIN where it is taken, ENOLCK, EBADF.
 /// - **Kernel**: fs/fuse/file.c, `fuse_setlk`; since 7.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SetLk {
     /// The open file.
     pub fh: Fh,
@@ -117,6 +121,7 @@ pub struct SetLk {
 /// - **Errors**: EINTR after an INTERRUPT (the kernel restarts the call), EDEADLK, ENOLCK.
 /// - **Kernel**: fs/fuse/file.c, `fuse_setlk`; since 7.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SetLkW {
     /// The open file.
     pub fh: Fh,

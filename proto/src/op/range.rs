@@ -14,6 +14,7 @@ use crate::types::{Fh, NodeId};
 /// - **Errors**: EOPNOTSUPP, ENOSPC, EFBIG, EIO. ENOSYS is remembered as EOPNOTSUPP.
 /// - **Kernel**: fs/fuse/file.c, `fuse_file_fallocate`; since 7.19.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FAllocate {
     /// The open file.
     pub fh: Fh,
@@ -33,6 +34,7 @@ pub struct FAllocate {
 /// - **Errors**: ENXIO beyond the end, EINVAL. ENOSYS is remembered: everything is data.
 /// - **Kernel**: fs/fuse/file.c, `fuse_lseek`; since 7.24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LSeek {
     /// The open file.
     pub fh: Fh,
@@ -52,6 +54,7 @@ pub struct LSeek {
 ///   is remembered: the older opcode, then the kernel's own copy.
 /// - **Kernel**: fs/fuse/file.c, `__fuse_copy_file_range`; since 7.28 and 7.45.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CopyFileRange {
     /// Source handle; its inode is in the header.
     pub fh_in: Fh,
@@ -77,6 +80,7 @@ pub struct CopyFileRange {
 /// - **Errors**: EIO, ENOSYS.
 /// - **Kernel**: fs/fuse/dax.c, `fuse_setup_one_mapping`; since 7.31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SetupMapping {
     /// The open file, or all ones where there is none.
     pub fh: Fh,
@@ -98,6 +102,7 @@ pub struct SetupMapping {
 /// - **Errors**: EIO, ENOSYS.
 /// - **Kernel**: fs/fuse/dax.c, `fuse_send_removemapping`; since 7.31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RemoveMapping<'a> {
     /// The ranges, in place.
     pub items: MappingRanges<'a>,

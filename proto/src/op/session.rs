@@ -17,6 +17,7 @@ use crate::types::Unique;
 /// - **Kernel**: fs/fuse/inode.c, `fuse_send_init`; since 7.1. 16 bytes before 7.36, 64 since;
 ///   a longer form of a later kernel is read as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Init {
     /// Major version of the kernel.
     pub major: u32,
@@ -36,6 +37,7 @@ pub struct Init {
 /// - **Errors**: none that anybody sees.
 /// - **Kernel**: fs/fuse/inode.c, `fuse_send_destroy`; since 7.8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Destroy;
 
 /// INTERRUPT: the caller of a request got a signal; the request shall end.
@@ -48,6 +50,7 @@ pub struct Destroy;
 /// - **Kernel**: fs/fuse/dev.c, `fuse_read_interrupt`; since 7.7. It may arrive before its target
 ///   was seen by the thread that handles it, or after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Interrupt {
     /// The request that shall end.
     pub unique: Unique,
@@ -61,6 +64,7 @@ pub struct Interrupt {
 /// - **Errors**: EIO, ENOSPC. ENOSYS is remembered and counts as success.
 /// - **Kernel**: fs/fuse/inode.c, `fuse_sync_fs`; since 7.34.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SyncFs;
 
 /// NOTIFY_REPLY: the data that NOTIFY_RETRIEVE asked for. Never answered.
@@ -72,10 +76,12 @@ pub struct SyncFs;
 /// - **Kernel**: fs/fuse/dev.c, `fuse_retrieve`; since 7.15. On the ring its argument stands at
 ///   the start of the payload: the transport passes it as the argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct NotifyReply<'a> {
     /// Where the data begin in the file, bytes.
     pub offset: u64,
     /// The bytes, in place; cut at the first page that is not cached, so perhaps none.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub data: &'a [u8],
 }
 
@@ -88,6 +94,7 @@ pub struct NotifyReply<'a> {
 /// - **Errors**: any ends the device.
 /// - **Kernel**: fs/fuse/cuse.c, `cuse_send_init`; since 7.12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CuseInit {
     /// Major version of the kernel.
     pub major: u32,

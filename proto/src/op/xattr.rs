@@ -17,10 +17,12 @@ use crate::types::XattrName;
 ///   EOPNOTSUPP, EPERM. ENOSYS is remembered: no xattr is set any more.
 /// - **Kernel**: fs/fuse/xattr.c, `fuse_setxattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SetXattr<'a> {
     /// Name with its namespace, such as `user.mime`.
     pub name: &'a XattrName,
     /// The value, in place.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub value: &'a [u8],
     /// `XATTR_CREATE` 1, `XATTR_REPLACE` 2, or 0 for either.
     pub flags: u32,
@@ -38,6 +40,7 @@ pub struct SetXattr<'a> {
 ///   ENOSYS is remembered: no xattr is asked for any more.
 /// - **Kernel**: fs/fuse/xattr.c, `fuse_getxattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GetXattr<'a> {
     /// Name with its namespace.
     pub name: &'a XattrName,
@@ -55,6 +58,7 @@ pub struct GetXattr<'a> {
 ///   that is empty or has no NUL is EIO.
 /// - **Kernel**: fs/fuse/xattr.c, `fuse_listxattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ListXattr {
     /// Room for the names, bytes; 0 asks for their length.
     pub size: u32,
@@ -68,6 +72,7 @@ pub struct ListXattr {
 /// - **Errors**: ENODATA, EPERM, EOPNOTSUPP. ENOSYS is remembered.
 /// - **Kernel**: fs/fuse/xattr.c, `fuse_removexattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RemoveXattr<'a> {
     /// Name with its namespace.
     pub name: &'a XattrName,

@@ -9,6 +9,7 @@ use crate::types::{Generation, NodeId, Timestamp};
 
 /// Attributes of an inode, as stat(2) shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Attr {
     /// Inode number that `stat` shows; identity is nodeid and generation. glibc hides 0.
     pub ino: u64,
@@ -100,6 +101,7 @@ fn timeout(seconds: u64, nanoseconds: u32) -> Duration {
 
 /// A name's inode: the answer to LOOKUP and to everything that makes an inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Entry {
     /// The inode; 0 says that there is no such name.
     pub nodeid: NodeId,
@@ -149,6 +151,7 @@ impl From<&abi::EntryOut> for Entry {
 
 /// The answer to GETATTR and SETATTR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Attributes {
     /// How long the kernel may use them without asking.
     pub valid: Duration,
@@ -176,6 +179,7 @@ impl From<&abi::AttrOut> for Attributes {
 
 /// Attributes of an inode, as statx(2) shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Statx {
     /// Which fields are valid.
     pub mask: StatxMask,
@@ -285,6 +289,7 @@ impl From<&Statx> for abi::Statx {
 
 /// The answer to STATX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StatxAttributes {
     /// How long the kernel may use the basic attributes without asking.
     pub valid: Duration,

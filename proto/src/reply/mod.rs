@@ -29,6 +29,7 @@ use crate::writer::{TooSmall, Writer};
 
 /// The body of a successful reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Reply<'a> {
     /// No body: UNLINK, RELEASE, SETXATTR and many more.
     Empty,
@@ -45,14 +46,19 @@ pub enum Reply<'a> {
     /// WRITE and COPY_FILE_RANGE: how many bytes; 8 bytes.
     Written(u32),
     /// STATFS: 80 bytes.
+    #[cfg_attr(feature = "serde", serde(rename = "statfs"))]
     FsStats(FsStats),
     /// READ, READDIR, READDIRPLUS, READLINK; GETXATTR and LISTXATTR with a size.
-    Bytes(&'a [u8]),
+    Bytes(
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))] &'a [u8],
+    ),
     /// GETXATTR and LISTXATTR with size 0: the length; 8 bytes.
+    #[cfg_attr(feature = "serde", serde(rename = "xattr"))]
     XattrSize(u32),
     /// GETLK: 24 bytes.
     Lock(FileLock),
     /// BMAP: the block; 8 bytes.
+    #[cfg_attr(feature = "serde", serde(rename = "bmap"))]
     BMap(u64),
     /// IOCTL: 16 bytes and the data.
     Ioctl {
@@ -61,6 +67,7 @@ pub enum Reply<'a> {
         /// Usually empty.
         flags: IoctlFlags,
         /// What the caller gets; at most `out_size` bytes.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
         data: &'a [u8],
     },
     /// IOCTL, unrestricted (CUSE): ask again with these ranges of the caller's memory.
@@ -82,7 +89,10 @@ pub enum Reply<'a> {
     /// Shorter ones are read as if zeros followed.
     Init(abi::InitOut),
     /// CUSE_INIT: 72 bytes and the device's strings, such as `DEVNAME=x` and a NUL.
-    CuseInit(abi::CuseInitOut, &'a [u8]),
+    CuseInit(
+        abi::CuseInitOut,
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))] &'a [u8],
+    ),
 }
 
 impl Reply<'_> {

@@ -6,6 +6,7 @@ use crate::types::Fh;
 
 /// The answer to OPEN and OPENDIR, and half of that to CREATE and TMPFILE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Opened {
     /// The handle, of the server's choice.
     pub fh: Fh,
@@ -31,6 +32,7 @@ impl From<&abi::OpenOut> for Opened {
 
 /// The answer to STATFS. `bsize`, `frsize` and `namelen` must not be 0: df(1) divides by them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FsStats {
     /// Total size, in units of `frsize`.
     pub blocks: u64,
