@@ -16,6 +16,7 @@ use std::task::Wake;
 use fusewire_proto::{Errno, Reply, Unique};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::reply::Outcome;
 use crate::slot::SlotId;
 
 /// Letters beyond which interrupts are not taken. The kernel sends one for a request that was
@@ -31,6 +32,16 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// An error.
     Error(Errno),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Reply(reply) => Self::Reply(reply),
+            Answer::Bytes(bytes) => Self::Bytes(bytes),
+            Answer::Error(errno) => Self::Error(errno),
+        }
+    }
 }
 
 #[derive(Debug)]

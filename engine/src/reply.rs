@@ -27,6 +27,8 @@ pub enum Outcome {
     Reply(Reply<'static>),
     /// What was put into the output.
     Output(Output),
+    /// Bytes that came from elsewhere.
+    Bytes(Vec<u8>),
     /// An error.
     Error(Errno),
     /// The kernel waits for no answer.

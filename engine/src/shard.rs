@@ -308,7 +308,7 @@ where
             return match answer {
                 Some(at) => {
                     let (_, answer) = self.waiting.swap_remove(at);
-                    self.answered(slot, answer)
+                    self.finish(slot, answer.into())
                 }
                 None => Ok(()),
             };
@@ -365,6 +365,14 @@ where
                 source = output.source;
                 Ok((output.filled, output.len))
             }
+            Outcome::Bytes(bytes) => {
+                held.parts().clear();
+                let place = held.payload_mut().get_mut(..bytes.len());
+                place.ok_or(Errno::EIO).map(|place| {
+                    place.copy_from_slice(&bytes);
+                    (0..bytes.len(), bytes.len())
+                })
+            }
             Outcome::Error(errno) => Err(errno),
             // Nothing to say where the kernel waits: the handler dropped its request.
             Outcome::Silent => Err(Errno::EIO),
@@ -418,7 +426,7 @@ where
                     let slot = id.index as usize;
                     let state = &self.slots[slot];
                     if state.phase() == Phase::Detached && state.id(slot) == id {
-                        self.answered(slot, answer)?;
+                        self.finish(slot, answer.into())?;
                     } else if state.phase() == Phase::Serving && state.id(slot) == id {
                         // The handler handed its request over and has not yet returned.
                         self.waiting.push((id, answer));
@@ -428,26 +436,6 @@ where
         }
         self.letters = letters;
         self.listen()
-    }
-
-    fn answered(&mut self, slot: usize, answer: Answer) -> Result<()> {
-        let outcome = match answer {
-            Answer::Reply(reply) => Outcome::Reply(reply),
-            Answer::Error(errno) => Outcome::Error(errno),
-            Answer::Bytes(bytes) => {
-                let mut held = self.arena.hold(slot);
-                held.parts().clear();
-                match held.payload_mut().get_mut(..bytes.len()) {
-                    Some(place) => {
-                        place.copy_from_slice(&bytes);
-                        let filled = 0..bytes.len();
-                        Outcome::Output(Output { filled, len: bytes.len(), source: None })
-                    }
-                    None => Outcome::Error(Errno::EIO),
-                }
-            }
-        };
-        self.finish(slot, outcome)
     }
 
     /// An INTERRUPT was read: its target may be in any shard.

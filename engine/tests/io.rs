@@ -19,15 +19,25 @@ use std::time::{Duration, Instant};
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
 use fusewire::proto::op;
 use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Opened, Result};
-use fusewire::{Context, Filesystem, ReadBuf, TransportChoice};
+use fusewire::{Answer, Context, Filesystem, ReadBuf, TransportChoice};
 
 use common::{Mounted, on_both};
 
 const SIZE: usize = 3_000_000;
 const FOR_EVER: Duration = Duration::from_secs(3600);
 /// Each name has a behaviour; its node is its place here plus 2.
-const NAMES: [&str; 9] =
-    ["plain", "dropped", "forgotten", "two", "wronly", "pipe", "last", "longer", "lastwronly"];
+const NAMES: [&str; 10] = [
+    "plain",
+    "dropped",
+    "forgotten",
+    "two",
+    "wronly",
+    "pipe",
+    "last",
+    "longer",
+    "lastwronly",
+    "elsewhere",
+];
 
 struct Backed {
     file: Arc<OwnedFd>,
@@ -94,6 +104,13 @@ impl Filesystem for Backed {
                 out.append(&[0; 1]);
                 let read = io.read_at(&self.file, out, op.offset + 1).await?;
                 assert!(read <= op.size as usize && half > 0);
+                Ok(())
+            }
+            "elsewhere" => {
+                begun(&mut pin!(io.read_at(&self.pipe, out, op.offset))).await;
+                let token = cx.detach();
+                let answer = Answer::Bytes(vec![b'e'; op.size as usize]);
+                std::thread::spawn(move || token.answer(answer));
                 Ok(())
             }
             "last" => io.answer_from(&self.file, out, op.offset, SIZE as u64).await,
@@ -231,6 +248,15 @@ fn operations_that_are_given_up_do_no_harm(mounted: Mounted, _: File) {
     assert_eq!((stats.panics, stats.malformed, stats.undelivered), (50, 0, 0), "{stats:?}");
 }
 
+/// An answer from elsewhere is put into the room only when the kernel is done with it.
+fn an_answer_from_elsewhere_waits_for_the_operation(mounted: Mounted, _: File) {
+    for _ in 0..20 {
+        let read = mounted.sh("dd if=elsewhere bs=4k count=1 status=none");
+        assert_eq!(read.stdout, [b'e'; 4096], "{read:?}");
+    }
+    reads_right(&mounted, "plain");
+}
+
 /// The signal comes once the handler waits: over the ring the kernel loses an earlier one.
 fn an_interrupt_gives_an_operation_up(mounted: Mounted, _: File) {
     let waits = || {
@@ -246,7 +272,7 @@ fn an_interrupt_gives_an_operation_up(mounted: Mounted, _: File) {
         }
         std::thread::sleep(Duration::from_millis(50));
         let pid = cat.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let until = Instant::now() + Duration::from_secs(10);
         while cat.try_wait().unwrap().is_none() {
             if Instant::now() > until {
@@ -274,6 +300,7 @@ on_both! {
     many_at_once_keep_apart,
     errors_reach_the_caller,
     operations_that_are_given_up_do_no_harm,
+    an_answer_from_elsewhere_waits_for_the_operation,
     an_interrupt_gives_an_operation_up,
     a_session_ends_with_operations_in_flight,
 }
