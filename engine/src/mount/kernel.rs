@@ -1,12 +1,13 @@
 //! Mounting as root: `fsopen` and its family, or `mount(2)`.
 
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::mount;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
@@ -50,6 +51,15 @@ pub(super) fn fusectl() -> io::Result<OwnedFd> {
     let context = sys::fsopen(c"fusectl")?;
     sys::create(context.as_fd())?;
     sys::fsmount(context.as_fd(), 0)
+}
+
+/// Requests of a connection that are waiting or being served, by fusectl.
+pub(super) fn waiting(minor: u32) -> io::Result<u64> {
+    let path = format!("{minor}/waiting");
+    let file = openat(fusectl()?, path.as_str(), OFlag::O_RDONLY, Mode::empty())?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text)?;
+    text.trim().parse().map_err(io::Error::other)
 }
 
 /// Attaches a prepared mount.

@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno as SystemError;
 use nix::fcntl::{OFlag, open as open_path, openat};
@@ -29,6 +30,8 @@ use crate::sys::device;
 use crate::sys::mount::{Identity, identify, place_of};
 use options::Options;
 
+/// How long requests may take that were on their way when dirty pages were written.
+const IDLE_LIMIT: Duration = Duration::from_secs(1);
 const PATH_ONLY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Who has to be asked to unmount.
@@ -168,19 +171,28 @@ impl Mount {
     }
 
     /// Writes back the dirty pages of the filesystem, wherever it is mounted or still in use, and
-    /// whatever the path leads to by now. Waits for the answers to their WRITEs.
+    /// whatever the path leads to by now. Waits for the answers to their WRITEs, or where there are
+    /// ever more requests for [`IDLE_LIMIT`].
     ///
     /// # Errors
     /// What syncfs(2) says. Where no path of this namespace leads to the filesystem everything is
     /// synced, which tells nothing.
     pub(crate) fn write_back(identity: Option<Identity>, place: Option<&Path>) -> io::Result<()> {
-        if let Some(place) = place {
-            let root = fs::File::open(place)?;
-            if identify(root.as_fd()).ok() == identity {
-                return Ok(syncfs(root)?);
-            }
+        let ours = |root: &fs::File| identify(root.as_fd()).ok() == identity;
+        match place.map(fs::File::open).transpose()?.filter(ours) {
+            Some(root) => syncfs(root)?,
+            None => nix::unistd::sync(),
         }
-        nix::unistd::sync();
+        // Since 6.18 the kernel may only have sent the WRITEs by now (fs/fs-writeback.c,
+        // wait_sb_inodes: FUSE has no data integrity); cut off, they would be lost.
+        let until = Instant::now() + IDLE_LIMIT;
+        let minor = identity.map(|identity| identity.minor);
+        while minor.is_some_and(|minor| kernel::waiting(minor).is_ok_and(|count| count > 0)) {
+            if Instant::now() > until {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
         Ok(())
     }
 
