@@ -202,7 +202,11 @@ impl Session {
             }
         }
         let was_attached = self.mount.is_attached();
-        self.end_in_time("a shard ended and the connection did not");
+        if !self.ends_by_itself() {
+            tracing::warn!("a shard ended and the connection did not; its users are cut off");
+            self.mount.force();
+            self.cut_off();
+        }
         let (end, stats) = self.join();
         // Ended from outside with the mount still there: umount -f of a busy one, or an abort.
         let end = if was_attached && end == End::Unmounted { End::Aborted } else { end };
@@ -215,11 +219,12 @@ impl Session {
     /// # Errors
     /// As [`Session::run`], and [`Error::NotWritten`] where that took more than 5 s or failed.
     pub fn unmount(mut self) -> Result<Stats> {
-        // Only the last mount's end writes dirty pages, and others may be where nobody sees them.
-        let written = self.write_back();
+        let mut written = Ok(());
         match self.mount.unmount() {
+            // The last mount's end writes dirty pages, however long that takes.
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                written = self.write_back();
                 self.mount.force();
                 // fusermount3 can detach but not abort: then the shards would wait for ever.
                 self.cut_off();
@@ -227,7 +232,13 @@ impl Session {
             // Somebody else has unmounted it in between, or mounted something on it.
             Err(error) => tracing::warn!(%error, "not unmounted"),
         }
-        self.end_in_time("the connection lives on");
+        if !self.ends_by_itself() {
+            // Mounted or in use where nobody here sees it.
+            tracing::warn!("the connection lives on; its users are cut off");
+            written = self.write_back();
+            self.mount.force();
+            self.cut_off();
+        }
         let (end, stats) = self.join();
         written?;
         // A forced end shows as an abort to some shards; here it was asked for.
@@ -237,15 +248,10 @@ impl Session {
         }
     }
 
-    /// Waits until the connection has ended, and after [`END_LIMIT`] ends it: a shard may have
-    /// failed alone, and another mount, say in another namespace, may live for ever.
-    fn end_in_time(&mut self, why: &'static str) {
-        let Some(crew) = &self.crew else { return };
-        if !crew.all_end_within(END_LIMIT) {
-            tracing::warn!("{why}; its users are cut off");
-            self.mount.force();
-            self.cut_off();
-        }
+    /// Whether the connection ends within [`END_LIMIT`]: a shard may have failed alone, and another
+    /// mount, say in another namespace, may live for ever.
+    fn ends_by_itself(&self) -> bool {
+        self.crew.as_ref().is_none_or(|crew| crew.all_end_within(END_LIMIT))
     }
 
     /// Ends the connection, and the shards where that cannot be done. A notification that waits
