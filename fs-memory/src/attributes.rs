@@ -82,9 +82,15 @@ impl Memory {
     /// Moves the access time, if a read at this moment does (see [`State::access_is_old`]).
     pub(crate) fn accessed(&self, node: &Node) {
         let now: Timestamp = now();
-        if self.atime && node.state.read().access_is_old(now) {
+        let is_due = self.access_is_due(&node.state.read(), now);
+        if is_due {
             node.state.write().atime = now;
         }
+    }
+
+    /// Whether a read at `now` moves the access time.
+    pub(crate) fn access_is_due(&self, state: &State, now: Timestamp) -> bool {
+        self.atime && state.access_is_old(now)
     }
 }
 

@@ -36,9 +36,12 @@ impl Memory {
                 out.zeros(len);
             }
         });
+        // Under the lock that is held anyway: most reads move nothing.
+        let now = now();
+        let is_due = !op.flags.contains(OpenFlags::NOATIME) && self.access_is_due(&state, now);
         drop(state);
-        if !op.flags.contains(OpenFlags::NOATIME) {
-            self.accessed(&node);
+        if is_due {
+            node.state.write().atime = now;
         }
         Ok(())
     }
