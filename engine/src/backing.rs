@@ -2,12 +2,12 @@
 //!
 //! Never known here: which files, and when. Neighbours: `context` registers for handlers.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Weak;
 
 use fusewire_proto::{Errno, Result};
 
+use crate::error::errno;
 use crate::sys::device;
 
 /// A file that is registered with the connection; dropped, it is taken back. Handles that are open
@@ -44,8 +44,4 @@ impl Drop for Backing {
             let _ = device::backing_close(&connection, self.id);
         }
     }
-}
-
-fn errno(error: &io::Error) -> Errno {
-    error.raw_os_error().and_then(Errno::new).unwrap_or(Errno::EIO)
 }

@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use fusewire_proto::Errno;
+
 /// A session could not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,4 +86,9 @@ pub(crate) fn start(what: &'static str, source: io::Error) -> Error {
         _ => "see the error",
     };
     Error::Start { what, advice, source }
+}
+
+/// The errno of a failed system call, as an answer has it.
+pub(crate) fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().and_then(Errno::new).unwrap_or(Errno::EIO)
 }

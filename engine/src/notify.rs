@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use fusewire_proto::notify::Notification;
 use fusewire_proto::{Errno, NodeId, Result, Unique};
 
+use crate::error::errno;
 use crate::sys::device;
 use crate::thread;
 
@@ -117,9 +118,7 @@ impl Desk {
                     Some(connection) => device::write(&*connection, &job.message),
                     None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
                 };
-                let errno = |error: io::Error| error.raw_os_error().and_then(Errno::new);
-                let result = written.map(drop).map_err(|error| errno(error).unwrap_or(Errno::EIO));
-                job.ticket.settle(result);
+                job.ticket.settle(written.map(drop).map_err(|error| errno(&error)));
             }
         })?;
         Ok(queue)
