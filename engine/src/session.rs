@@ -268,8 +268,8 @@ impl Session {
         }
     }
 
-    /// Writes dirty pages back, for as long as [`SYNC_LIMIT`]. A thread of its own makes the calls:
-    /// they wait for our shards, and for ever if those are stuck.
+    /// Writes dirty pages back, for as long as [`SYNC_LIMIT`]. A thread of its own waits for that:
+    /// for ever if our shards are stuck.
     fn write_back(&self) -> Result<()> {
         let (identity, place) = (self.mount.identity(), self.mount.place());
         let (done, waited) = std::sync::mpsc::channel();

@@ -73,11 +73,7 @@ pub(super) fn unmount(path: &Path, force: bool) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if text.contains("busy") {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
-    Err(io::Error::other(text))
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 fn first_helper<T>(run: impl Fn(&str) -> io::Result<T>) -> io::Result<T> {

@@ -8,6 +8,7 @@
 mod fusermount;
 mod kernel;
 mod options;
+mod outside;
 mod table;
 
 use std::fs;
@@ -22,7 +23,7 @@ use nix::fcntl::{OFlag, open as open_path, openat};
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use nix::unistd::{geteuid, syncfs};
+use nix::unistd::geteuid;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -178,11 +179,7 @@ impl Mount {
     /// What syncfs(2) says. Where no path of this namespace leads to the filesystem everything is
     /// synced, which tells nothing.
     pub(crate) fn write_back(identity: Option<Identity>, place: Option<&Path>) -> io::Result<()> {
-        let ours = |root: &fs::File| identify(root.as_fd()).ok() == identity;
-        match place.map(fs::File::open).transpose()?.filter(ours) {
-            Some(root) => syncfs(root)?,
-            None => nix::unistd::sync(),
-        }
+        outside::sync(place)?;
         // Since 6.18 the kernel may only have sent the WRITEs by now (fs/fs-writeback.c,
         // wait_sb_inodes: FUSE has no data integrity); cut off, they would be lost.
         let until = Instant::now() + IDLE_LIMIT;
@@ -261,9 +258,17 @@ impl Mount {
     /// have mounted on it is theirs: an error then.
     pub(crate) fn unmount(&mut self) -> io::Result<()> {
         if let Some(place) = self.place() {
-            match self.way {
-                Way::Fusermount => fusermount::unmount(&place, false)?,
-                Way::Kernel | Way::Prepared(_) => umount2(&place, MntFlags::UMOUNT_NOFOLLOW)?,
+            let done = match self.way {
+                Way::Fusermount => fusermount::unmount(&place, false),
+                Way::Kernel | Way::Prepared(_) => outside::unmount(&place),
+            };
+            match done {
+                // Others may have been faster; whatever keeps it where it is uses it.
+                Err(error) if self.place().is_some() => {
+                    tracing::debug!(%error, "not unmounted");
+                    return Err(SystemError::EBUSY.into());
+                }
+                other => other?,
             }
         } else if !matches!(self.way, Way::Prepared(_)) {
             return Err(io::Error::other("the mount is gone, or another one covers it"));

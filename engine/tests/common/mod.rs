@@ -15,11 +15,16 @@ pub(crate) struct Mounted {
     dir: tempfile::TempDir,
 }
 
-/// Whether real mounts are possible; says so loudly if not, and fails where they must be.
-fn possible() -> bool {
+/// Whether real mounts are possible, as prepared here; says so loudly if not, and fails where they
+/// must be.
+pub(crate) fn possible() -> bool {
     let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
     let why = match opened {
-        Ok(_) if nix::unistd::geteuid().is_root() => return true,
+        Ok(_) if nix::unistd::geteuid().is_root() => {
+            ensure_fusectl();
+            let _ = std::fs::write("/sys/module/fuse/parameters/enable_uring", "Y");
+            return true;
+        }
         Ok(_) => "these tests mount as root".to_owned(),
         Err(error) => format!("/dev/fuse: {error}"),
     };
@@ -37,8 +42,6 @@ impl Mounted {
         if !possible() {
             return None;
         }
-        ensure_fusectl();
-        let _ = std::fs::write("/sys/module/fuse/parameters/enable_uring", "Y");
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path()).transport(transport).signals(false).name("test");
         let session = Session::mount(config, make).unwrap();
