@@ -83,6 +83,9 @@ pub struct CommonArgs {
     /// Most memory for requests in service; touched when used
     #[arg(long, value_parser = size, default_value = "64M", value_name = "SIZE")]
     pub memory_budget: u64,
+    /// Over io_uring, serve a caller that makes one request at a time on its own CPU
+    #[arg(long, value_enum, default_value = "on", value_name = "SWITCH")]
+    pub follow_callers: Switch,
     /// Let other users in
     #[arg(long)]
     pub allow_other: bool,
@@ -134,6 +137,7 @@ impl CommonArgs {
             .queue_depth(self.queue_depth)
             .max_write(self.max_write)
             .memory_budget(self.memory_budget)
+            .follow_callers(self.follow_callers == Switch::On)
             .allow_other(self.allow_other)
             .options(self.options.clone())
     }

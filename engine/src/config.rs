@@ -37,6 +37,7 @@ pub struct Config {
     pub(crate) memory_budget: u64,
     pub(crate) max_background: u16,
     pub(crate) read_ahead: u32,
+    pub(crate) follow_callers: bool,
     pub(crate) allow_other: bool,
     pub(crate) default_permissions: bool,
     pub(crate) options: Vec<String>,
@@ -70,6 +71,7 @@ impl Config {
             memory_budget: 64 * MIB,
             max_background: 64,
             read_ahead: 1024 * 1024,
+            follow_callers: true,
             allow_other: false,
             default_permissions: false,
             options: Vec::new(),
@@ -123,6 +125,13 @@ impl Config {
     setter! {
         /// Bytes that the kernel reads ahead, set after the mount where permitted. Default: 1 MiB.
         read_ahead: u32
+    }
+    setter! {
+        /// Whether a shard moves to the CPU of a caller who makes one request at a time, over
+        /// FUSE-over-io_uring; it leaves for requests that overlap or move many bytes, and stays
+        /// within the CPUs that its thread starts with. Whoever sets a thread's CPUs later is
+        /// heeded. Default: yes.
+        follow_callers: bool
     }
     setter! {
         /// Lets other users in. Default: no.

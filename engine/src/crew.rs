@@ -21,6 +21,7 @@ use crate::error::{Error, start};
 use crate::io::Desk;
 use crate::mailbox::{Letter, Mailbox};
 use crate::notify::Notifier;
+use crate::placement::Placement;
 use crate::plan::{Plan, TransportKind};
 use crate::service::Service;
 use crate::shard::{Parts, run};
@@ -281,7 +282,8 @@ impl Seat {
             marks: (0..slots).map(|_| Marks::default()).collect(),
         };
         let peers = Arc::clone(&self.mailboxes);
-        Parts { ring, arena, transport, slots, local: Rc::new(local), peers }
+        let placement = Placement::new(self.terms.plan.follow_callers);
+        Parts { ring, arena, transport, slots, local: Rc::new(local), placement, peers }
     }
 
     fn memory(&self, slots: usize) -> Result<(Ring, Rc<Arena>), Refusal> {

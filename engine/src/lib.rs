@@ -34,6 +34,7 @@ mod io;
 mod mailbox;
 mod mount;
 mod notify;
+mod placement;
 mod plan;
 mod reply;
 #[cfg(debug_assertions)]

@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) shards: usize,
     /// Slots per queue, or per shard on `/dev/fuse`.
     pub(crate) depth: usize,
+    /// Whether shards join lone callers on their CPUs.
+    pub(crate) follow_callers: bool,
     pub(crate) lane_slots: usize,
     pub(crate) max_write: u64,
     pub(crate) payload_len: u64,
@@ -120,7 +122,8 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
         )));
     }
     let depth = config.queue_depth.unwrap_or(DEPTH_DEFAULT).min(allowed).min(DEPTH_MAX);
-    Ok(Plan { transport, why, shards, depth, lane_slots, max_write, payload_len })
+    let follow_callers = config.follow_callers && transport == TransportKind::Uring;
+    Ok(Plan { transport, why, shards, depth, follow_callers, lane_slots, max_write, payload_len })
 }
 
 fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {

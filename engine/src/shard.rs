@@ -24,6 +24,7 @@ use fusewire_proto::{Errno, LookupCount, NodeId, Opcode, Operation, Unique};
 
 use crate::io;
 use crate::mailbox::{Answer, Letter, Mailbox};
+use crate::placement::Placement;
 use crate::reply::{Outcome, Output};
 use crate::service::Service;
 use crate::slot::{Given, Phase, Slot, SlotId};
@@ -51,6 +52,7 @@ pub(crate) struct Parts<T> {
     pub(crate) transport: T,
     pub(crate) slots: usize,
     pub(crate) local: Rc<Local>,
+    pub(crate) placement: Placement,
     /// Mailboxes of all shards, this one's included: an interrupt may concern any of them.
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
 }
@@ -76,6 +78,7 @@ struct Shard<T, F, M, U> {
     /// Takes back the lookup of an entry that did not arrive.
     undo: U,
     local: Rc<Local>,
+    placement: Placement,
     peers: Arc<[Arc<Mailbox>]>,
     ready: Vec<usize>,
     taken: Vec<(Key, i32)>,
@@ -112,6 +115,7 @@ where
             start,
             undo,
             local: parts.local,
+            placement: parts.placement,
             peers: parts.peers,
             ready: Vec::with_capacity(parts.slots),
             taken: Vec::with_capacity(parts.slots * 2 + 8),
@@ -167,6 +171,7 @@ where
         }
         ready.append(&mut self.ready);
         self.ready = ready;
+        self.placement.turned();
         self.turns += 1;
         while self.early.front().is_some_and(|(_, until)| *until < self.turns) {
             self.early.pop_front();
@@ -268,6 +273,9 @@ where
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
         self.slots[slot].arrive(header, now);
+        if let Some(cpu) = self.transport.caller_cpu(slot) {
+            self.placement.arrived(cpu);
+        }
         self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
         if header.opcode == Opcode::Interrupt as u32 {
@@ -377,12 +385,15 @@ where
             // Nothing to say where the kernel waits: the handler dropped its request.
             Outcome::Silent => Err(Errno::EIO),
         };
+        let bytes = match (&result, opcode) {
+            (_, Some(Opcode::Write)) => u64::from(state.header.len).saturating_sub(80),
+            (Ok((_, len)), Some(opcode)) if stats::is_bulk(opcode) => *len as u64,
+            _ => 0,
+        };
+        if self.transport.caller_cpu(slot).is_some() {
+            self.placement.answered(bytes);
+        }
         if let Some(opcode) = opcode {
-            let bytes = match (&result, opcode) {
-                (_, Opcode::Write) => u64::from(state.header.len).saturating_sub(80),
-                (Ok((_, len)), _) if stats::is_bulk(opcode) => *len as u64,
-                _ => 0,
-            };
             let failed = answered && result.is_err();
             self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());
         }

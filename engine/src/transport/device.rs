@@ -212,6 +212,10 @@ impl Transport for DeviceTransport {
         Ok(false)
     }
 
+    fn caller_cpu(&self, _slot: usize) -> Option<usize> {
+        None
+    }
+
     fn shares(&self, _slot: usize) -> bool {
         true
     }

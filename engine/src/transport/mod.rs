@@ -142,6 +142,9 @@ pub(crate) trait Transport {
     /// Takes an answer. Returns whether the slot is settled at once; otherwise a completion tells.
     fn commit(&mut self, ring: &mut Ring, held: Held, answer: &Committed) -> io::Result<bool>;
 
+    /// The CPU of the caller whose request is in the slot, where that is known.
+    fn caller_cpu(&self, slot: usize) -> Option<usize>;
+
     /// Whether answers of the slot are sent from where their parts lie.
     fn shares(&self, slot: usize) -> bool;
 

@@ -213,6 +213,11 @@ impl Transport for UringTransport {
         Ok(true)
     }
 
+    fn caller_cpu(&self, slot: usize) -> Option<usize> {
+        // Queues are by CPU (fs/fuse/dev_uring.c, fuse_uring_task_to_queue).
+        self.is_entry(slot).then(|| usize::from(self.entries[slot - self.first].queue))
+    }
+
     fn shares(&self, slot: usize) -> bool {
         !self.is_entry(slot)
     }
