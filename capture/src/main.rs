@@ -2,15 +2,18 @@
 //!
 //! `cargo run -p fusewire-capture -- DIR`, as root, mounts a tiny filesystem on a temporary
 //! directory, three times with different agreements, has a child process provoke every operation,
-//! and writes one request and one reply of each shape below DIR. This process never touches its
-//! own mount: `client.py` does, with a time limit after which the connection is aborted.
+//! and writes one request and one reply of each shape below DIR; then the same over io_uring, to
+//! DIR/ring. This process never touches its own mount: `client.py` does, with a time limit after
+//! which the connection is aborted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a tool fails by panicking")]
 
 mod mounted;
+mod ring;
 mod run;
 mod serve;
 mod shape;
+mod sys;
 mod tree;
 
 use std::io::{BufRead, BufReader, Write};
@@ -23,7 +26,7 @@ use fusewire_proto::flags::InvalEntryFlags;
 use fusewire_proto::{Name, NodeId, Notification, Unique};
 
 use mounted::Mounted;
-use run::Run;
+use run::{Lane, Run};
 use serve::{Frames, Server};
 
 /// How long a client may take.
@@ -31,9 +34,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
     let out = PathBuf::from(std::env::args().nth(1).expect("usage: fusewire-capture DIR"));
-    for run in Run::ALL {
-        let frames = record(run);
-        keep(&out, run, &frames);
+    for lane in Lane::ALL {
+        let out = if lane == Lane::Ring { out.join("ring") } else { out.clone() };
+        for run in Run::ALL {
+            println!("{} over {lane:?}", run.name());
+            let frames = record(run, lane);
+            keep(&out, run, &frames);
+        }
     }
 }
 
@@ -41,8 +48,11 @@ fn main() {
 fn keep(out: &Path, run: Run, frames: &Frames) {
     let [requests, replies, notifications] =
         ["requests", "replies", "notifications"].map(|dir| out.join(dir));
-    for dir in [&requests, &replies, &notifications] {
+    for dir in [&requests, &replies] {
         std::fs::create_dir_all(dir).unwrap();
+    }
+    if !frames.notifications.is_empty() {
+        std::fs::create_dir_all(&notifications).unwrap();
     }
     let mut new = 0;
     for (name, frame) in &frames.requests {
@@ -62,9 +72,9 @@ fn keep(out: &Path, run: Run, frames: &Frames) {
 }
 
 /// Mounts, lets the client work, unmounts.
-fn record(run: Run) -> Frames {
+fn record(run: Run, lane: Lane) -> Frames {
     let (mut mounted, device) = Mounted::new(run).expect("mount: are you root?");
-    let server = Arc::new(Server::new(device, run));
+    let server = Arc::new(Server::new(device, run, lane));
     let serving = std::thread::spawn({
         let server = Arc::clone(&server);
         move || server.serve()

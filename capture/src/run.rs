@@ -1,9 +1,23 @@
-//! The runs: what is agreed in each, so that together they show every form of every request.
+//! The runs: what is agreed in each, so that together they show every form of every request, and
+//! on which way the requests come.
 
 use fusewire_proto::Wishes;
 use fusewire_proto::flags::InitFlags;
 
-/// One mount.
+/// How requests come and answers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// read(2) and write(2) on `/dev/fuse`.
+    Device,
+    /// Entries of FUSE over io_uring, with `/dev/fuse` for what the kernel sends there alone.
+    Ring,
+}
+
+impl Lane {
+    pub(crate) const ALL: [Self; 2] = [Self::Device, Self::Ring];
+}
+
+/// What is agreed in one mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
     /// All that is offered, except what would take requests away from us.
@@ -27,7 +41,7 @@ impl Run {
     }
 
     /// What is asked for.
-    pub(crate) fn wishes(self) -> Wishes {
+    pub(crate) fn wishes(self, lane: Lane) -> Wishes {
         let never = InitFlags::OVER_IO_URING
             | InitFlags::POSIX_ACL
             | InitFlags::ALLOW_IDMAP
@@ -35,7 +49,7 @@ impl Run {
             | InitFlags::NO_EXPORT_SUPPORT
             | InitFlags::AUTO_INVAL_DATA
             | InitFlags::PASSTHROUGH;
-        let flags = match self {
+        let mut flags = match self {
             Self::Rich => !(never | InitFlags::WRITEBACK_CACHE | InitFlags::HANDLE_KILLPRIV),
             Self::Writeback | Self::Block => {
                 InitFlags::WRITEBACK_CACHE
@@ -44,6 +58,7 @@ impl Run {
                     | InitFlags::FLOCK_LOCKS
             }
         };
+        flags.set(InitFlags::OVER_IO_URING, lane == Lane::Ring);
         Wishes { flags, ..Wishes::default() }
     }
 

@@ -1,23 +1,24 @@
-//! The loop: reads requests, answers them, and keeps one frame of each shape.
+//! What answers, and the lane of the device: reads requests, answers them, and keeps one frame of
+//! each shape. Neighbours: `ring` is the other lane, `tree` knows the answers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fusewire_proto::abi::OutHeader;
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::{
-    Errno, Limits, Notification, Offer, Operation, Unique, frame, negotiate, request,
+    Agreement, Errno, Limits, Notification, Offer, Operation, Unique, frame, negotiate, request,
 };
 
-use crate::run::Run;
+use crate::ring;
+use crate::run::{Lane, Run};
 use crate::shape;
 use crate::tree::{Answer, Tree};
 
 /// Frames above this length are not kept.
-const FRAME_MAX: usize = 2048;
+pub(crate) const FRAME_MAX: usize = 2048;
 
 /// A request and the reply that the kernel took, which is empty where none is due.
 #[derive(Default)]
@@ -33,16 +34,30 @@ pub(crate) struct Frames {
     pub(crate) notifications: BTreeMap<String, Vec<u8>>,
 }
 
+/// What is to be done after a message.
+pub(crate) enum Next {
+    Done,
+    /// INIT was answered.
+    Agreed,
+    /// This request waits for an INTERRUPT.
+    Later(Unique),
+    /// This request was interrupted.
+    Interrupted(Unique),
+}
+
 pub(crate) struct Server {
-    device: File,
+    pub(crate) device: File,
     run: Run,
+    lane: Lane,
+    agreement: OnceLock<Agreement>,
     pub(crate) tree: Mutex<Tree>,
     frames: Mutex<Frames>,
 }
 
 impl Server {
-    pub(crate) fn new(device: File, run: Run) -> Self {
-        Self { device, run, tree: Mutex::new(Tree::new(run)), frames: Mutex::default() }
+    pub(crate) fn new(device: File, run: Run, lane: Lane) -> Self {
+        let tree = Mutex::new(Tree::new(run));
+        Self { device, run, lane, agreement: OnceLock::new(), tree, frames: Mutex::default() }
     }
 
     pub(crate) fn into_frames(self) -> Frames {
@@ -52,7 +67,6 @@ impl Server {
     /// Answers requests until the filesystem is unmounted or the connection aborted.
     pub(crate) fn serve(&self) {
         let mut buffer = vec![0; 2 << 20];
-        let mut setxattr_ext = true;
         let mut waiting = HashSet::new();
         loop {
             let len = match (&self.device).read(&mut buffer) {
@@ -60,57 +74,58 @@ impl Server {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 // ENODEV: unmounted. ECONNABORTED: out of time.
                 Err(error) => {
-                    println!("{}: the end: {error}", self.run.name());
+                    println!("the end: {error}");
                     return;
                 }
             };
-            let message = &buffer[..len];
-            let (header, argument, payload) = match request::split(message, setxattr_ext) {
-                Ok(parts) => parts,
-                Err(error) => panic!("split: {error}: {message:02x?}"),
-            };
-            let op = match Operation::decode(&header, argument, payload) {
-                Ok(op) => op,
-                Err(error) => panic!("decode: {error}: {message:02x?}"),
-            };
-            let answer = match op {
-                Operation::Init(init) => {
-                    let (agreed, body) = self.agree(init.into());
-                    setxattr_ext = agreed.contains(InitFlags::SETXATTR_EXT);
-                    Some(Answer::Body(body))
+            match self.message(&buffer[..len]) {
+                Next::Agreed if self.lane == Lane::Ring => return ring::serve(self),
+                Next::Agreed | Next::Done => {}
+                Next::Later(unique) => {
+                    waiting.insert(unique);
                 }
-                Operation::Interrupt(op) => {
-                    if waiting.remove(&op.unique) {
-                        self.reply(op.unique, &Answer::Error(Errno::EINTR));
+                Next::Interrupted(unique) => {
+                    if waiting.remove(&unique) {
+                        self.reply(unique, &Answer::Error(Errno::EINTR));
                     }
-                    None
                 }
-                _ if op.opcode().is_some_and(|it| !it.is_answered()) => None,
-                _ => Some(self.tree().answer(header.nodeid, &op)),
-            };
-            let reply = match answer {
-                None => Vec::new(),
-                Some(Answer::Later) => {
-                    waiting.insert(header.unique);
-                    Vec::new()
-                }
-                Some(answer) => self.reply(header.unique, &answer),
-            };
-            let name = shape::name(&header, &op, argument);
-            if name == "lookup" && payload == b"pause\0" {
-                // Lets FORGETs gather, so that they come in one message.
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            if len <= FRAME_MAX && reply.len() <= FRAME_MAX {
-                let failed = reply.get(4..8).is_some_and(|error| error != [0; 4]);
-                let name = if failed { format!("{name}-error") } else { name };
-                self.keep(name, Frame { request: message.to_vec(), reply });
             }
         }
     }
 
+    /// Carries out what a message of the device asks.
+    pub(crate) fn message(&self, message: &[u8]) -> Next {
+        let (header, argument, payload) = match request::split(message, self.setxattr_ext()) {
+            Ok(parts) => parts,
+            Err(error) => panic!("split: {error}: {message:02x?}"),
+        };
+        let op = match Operation::decode(&header, argument, payload) {
+            Ok(op) => op,
+            Err(error) => panic!("decode: {error}: {message:02x?}"),
+        };
+        let answer = match op {
+            Operation::Init(init) => Some(Answer::Body(self.agree(init.into()))),
+            _ if op.opcode().is_some_and(|it| !it.is_answered()) => None,
+            _ => Some(self.tree().answer(header.nodeid, &op)),
+        };
+        let reply = answer.as_ref().map_or_else(Vec::new, |it| self.reply(header.unique, it));
+        shape::pause(&op);
+        if self.lane == Lane::Device && message.len().max(reply.len()) <= FRAME_MAX {
+            let failed = matches!(answer, Some(Answer::Error(_))) && !reply.is_empty();
+            let name = shape::name(&header, &op, argument);
+            self.keep(&name, failed, Frame { request: message.to_vec(), reply });
+        }
+        match (op, answer) {
+            (Operation::Init(_), _) => Next::Agreed,
+            (Operation::Interrupt(op), _) => Next::Interrupted(op.unique),
+            (_, Some(Answer::Later)) => Next::Later(header.unique),
+            _ => Next::Done,
+        }
+    }
+
     /// Keeps the first frame of a shape, or the first that was answered.
-    fn keep(&self, name: String, frame: Frame) {
+    pub(crate) fn keep(&self, name: &str, failed: bool, frame: Frame) {
+        let name = if failed { format!("{name}-error") } else { name.to_owned() };
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         let known = frames.requests.get(&name);
         if known.is_none_or(|known| known.reply.is_empty() && !frame.reply.is_empty()) {
@@ -118,18 +133,33 @@ impl Server {
         }
     }
 
-    fn tree(&self) -> MutexGuard<'_, Tree> {
+    pub(crate) fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn agree(&self, offer: Offer) -> (InitFlags, Vec<u8>) {
-        println!("{}: offered 7.{} {:?}", self.run.name(), offer.minor, offer.flags);
-        let agreed = negotiate(&offer, &self.run.wishes(), &Limits::default());
+    fn agree(&self, offer: Offer) -> Vec<u8> {
+        println!("offered 7.{} {:?}", offer.minor, offer.flags);
+        let agreed = negotiate(&offer, &self.run.wishes(self.lane), &Limits::default());
         let agreed = agreed.expect("this kernel is new enough");
-        println!("{}: agreed {:?}", self.run.name(), agreed.flags);
+        println!("agreed {:?}", agreed.flags);
+        assert!(
+            self.lane == Lane::Device || agreed.flags.contains(InitFlags::OVER_IO_URING),
+            "no ring: echo Y > /sys/module/fuse/parameters/enable_uring"
+        );
         let mut body = vec![0; 64];
         agreed.encode(&mut body).expect("INIT has 64 bytes");
-        (agreed.flags, body)
+        self.agreement.set(agreed).expect("INIT comes once");
+        body
+    }
+
+    /// What INIT agreed to.
+    pub(crate) fn agreement(&self) -> &Agreement {
+        self.agreement.get().expect("INIT comes first")
+    }
+
+    /// Whether SETXATTR has its long form, which nothing before INIT needs to know.
+    pub(crate) fn setxattr_ext(&self) -> bool {
+        self.agreement.get().is_none_or(|it| it.flags.contains(InitFlags::SETXATTR_EXT))
     }
 
     /// Writes a reply; gives its bytes if the kernel took it.
@@ -145,7 +175,7 @@ impl Server {
         match (&self.device).write_all(&message) {
             Ok(()) => message,
             Err(error) => {
-                println!("{}: reply to {unique} refused: {error}", self.run.name());
+                println!("reply to {unique} refused: {error}");
                 Vec::new()
             }
         }
@@ -157,8 +187,11 @@ impl Server {
         notification.encode(&mut message).expect("the room was measured");
         match (&self.device).write_all(&message) {
             Ok(()) => {
-                let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-                frames.notifications.insert(name.to_owned(), message);
+                // A ring has no notifications of its own.
+                if self.lane == Lane::Device {
+                    let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+                    frames.notifications.insert(name.to_owned(), message);
+                }
                 "ok".to_owned()
             }
             Err(error) => error.to_string(),

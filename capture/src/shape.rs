@@ -1,5 +1,7 @@
 //! Names of frames: opcode and shape, so that each form of a request is kept once.
 
+use std::time::Duration;
+
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::flags::OpenFlags;
 use fusewire_proto::{Opcode, Operation};
@@ -17,6 +19,13 @@ pub(crate) fn name(header: &InHeader, op: &Operation<'_>, argument: &[u8]) -> St
         0 => name,
         1 => format!("{name}-ext"),
         more => format!("{name}-ext{more}"),
+    }
+}
+
+/// Lets FORGETs gather, so that they come in one message, when the client looks for `pause`.
+pub(crate) fn pause(op: &Operation<'_>) {
+    if matches!(op, Operation::Lookup(op) if op.name.as_bytes() == b"pause") {
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
@@ -49,9 +58,9 @@ fn detail(op: &Operation<'_>, argument: &[u8]) -> String {
         }
         O::GetXattr(op) => flag(op.size == 0, "probe"),
         O::ListXattr(op) => flag(op.size == 0, "probe"),
-        O::GetLk(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind),
-        O::SetLk(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind),
-        O::SetLkW(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind),
+        O::GetLk(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind.0),
+        O::SetLk(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind.0),
+        O::SetLkW(op) => format!("{}-type-{}", op.lk_flags.bits(), op.lock.kind.0),
         O::IoCtl(op) => format!("{:#x}-{:#x}", op.flags.bits(), op.command),
         O::Poll(op) => format!("{}", op.flags.bits()),
         O::Rename2(op) => format!("{}", op.flags.bits()),

@@ -10,10 +10,11 @@ use std::vec::Vec;
 use super::Aligned;
 use super::fields::{extensions, fields, pairs, strings, tail};
 use super::oracle::{ORACLE, number};
+use super::ring;
 use super::tests::files;
-use crate::frame;
+use crate::abi::InHeader;
 use crate::opcode::Opcode;
-use crate::request::{Operation, split, split_ring};
+use crate::request::{Operation, split};
 
 pub(super) fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -87,8 +88,20 @@ fn rest(op: &Operation<'_>) -> Vec<String> {
     words
 }
 
+/// Compares a request in pieces with its line.
+fn same(name: &str, written: &Written<'_>, (header, argument, payload): (InHeader, &[u8], &[u8])) {
+    let op = Operation::decode(&header, argument, payload).unwrap();
+    assert_eq!(op.opcode().unwrap().name(), written.opcode, "{name}");
+    let ids = [header.unique.0, header.nodeid.0];
+    let words = [header.uid, header.gid, header.pid].map(u64::from);
+    assert_eq!([&ids[..], &words[..]].concat(), written.header, "{name}");
+    for (what, value) in fields(&op).0 {
+        assert_eq!(value, written.value(what), "{name}: {what}");
+    }
+    assert_eq!(rest(&op), written.rest, "{name}");
+}
+
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn recorded_requests_say_what_is_written_down() {
     let text = fs::read_to_string(golden().join("requests.txt")).unwrap();
@@ -98,64 +111,26 @@ fn recorded_requests_say_what_is_written_down() {
         let path = golden().join(std::format!("requests/{name}.bin"));
         let message = Aligned::new(&fs::read(path).unwrap());
         let short = name.starts_with("setxattr-short");
-        let (header, argument, payload) = split(message.bytes(), !short).unwrap();
-        let op = Operation::decode(&header, argument, payload).unwrap();
-        assert_eq!(op.opcode().unwrap().name(), written.opcode, "{name}");
-        let ids = [header.unique.0, header.nodeid.0];
-        let words = [header.uid, header.gid, header.pid].map(u64::from);
-        assert_eq!([&ids[..], &words[..]].concat(), written.header, "{name}");
-        for (what, value) in fields(&op).0 {
-            assert_eq!(value, written.value(what), "{name}: {what}");
-        }
-        assert_eq!(rest(&op), written.rest, "{name}");
+        same(name, &written, split(message.bytes(), !short).unwrap());
         count += 1;
     }
-    assert_eq!(count, fs::read_dir(golden().join("requests")).unwrap().count());
-}
-
-/// Puts a recorded request where a ring entry would have it: fs/fuse/dev_uring.c,
-/// `fuse_uring_args_to_ring`. Gives the header area and the payload.
-fn in_ring_entry(message: &[u8], argument_len: usize) -> ([u8; 288], &[u8]) {
-    let mut area = [0xee; 288];
-    let (header, rest) = message.split_at(40);
-    area[..40].copy_from_slice(header);
-    // The data of a page cache come with their struct in front, all in the payload.
-    let at = if number(message, 4, 4) == 41 { 0 } else { argument_len };
-    let (argument, payload) = rest.split_at(at);
-    area[128..128 + at].copy_from_slice(argument);
-    area[272..276].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_ne_bytes());
-    (area, payload)
+    assert_eq!(count, files(&golden().join("requests")).len());
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
-fn recorded_requests_say_the_same_in_a_ring_entry() {
-    let requests = files(&golden().join("requests"));
-    let is_init = |path: &PathBuf| path.ends_with("init.bin");
-    assert_eq!(requests.iter().filter(|it| is_init(it)).count(), 1, "it comes before any ring");
-    for path in requests.iter().filter(|it| !is_init(it)) {
-        let message = Aligned::new(&fs::read(path).unwrap());
-        let ext = !path.to_str().unwrap().contains("setxattr-short");
-        let (header, argument, payload) = split(message.bytes(), ext).unwrap();
-        let expected = Operation::decode(&header, argument, payload).unwrap();
-
-        let argument_len = ORACLE.read(message.bytes(), ext).unwrap().argument.len();
-        let (area, payload) = in_ring_entry(message.bytes(), argument_len);
-        let area = frame::ring_header(&area).unwrap();
-        assert_eq!(
-            (area.in_header(), area.ring_ent_in_out.payload_sz as usize),
-            (header, payload.len())
-        );
-        let payload = Aligned::new(payload);
-        let (argument, payload) = split_ring(&header, &area.op_in, payload.bytes(), ext).unwrap();
-        let found = Operation::decode(&header, argument, payload);
-        assert_eq!(found, Ok(expected), "{}", path.display());
+fn recorded_ring_entries_say_what_is_written_down() {
+    let text = fs::read_to_string(golden().join("ring/requests.txt")).unwrap();
+    let mut lines = text.lines();
+    for (path, entry, ext) in ring::recorded() {
+        let (name, written) = Written::parse(lines.next().unwrap());
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(name));
+        same(name, &written, ring::pieces(&entry, ext));
     }
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn recorded_replies_answer_their_requests() {
     for entry in fs::read_dir(golden().join("replies")).unwrap() {
@@ -177,7 +152,6 @@ fn recorded_replies_answer_their_requests() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 fn every_opcode_of_a_mount_was_recorded() {
     let text = fs::read_to_string(golden().join("requests.txt")).unwrap();
     let missing = |opcode: &&Opcode| {

@@ -95,6 +95,8 @@ fn with_length(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod ring;
+#[cfg(test)]
 mod table;
 #[cfg(test)]
 mod tests;

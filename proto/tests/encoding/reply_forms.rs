@@ -201,7 +201,6 @@ fn headers_say_length_and_error() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn recorded_replies_come_out_again() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");

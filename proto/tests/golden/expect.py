@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes requests.txt: what each recorded request says, read by the description of the C header.
+"""Writes requests.txt: what each recorded request says, read by the description of the C header;
+and ring/requests.txt, for those of ring entries.
 
 Nothing of the crate is used. Run it after recording, read the difference, and keep it.
 """
@@ -11,6 +12,7 @@ import struct
 here = pathlib.Path(__file__).parent
 abi = json.loads((here / "../abi/fuse-7.45.json").read_text())
 opcodes = {row["number"]: row for row in abi["opcodes"]}
+NOTIFY_REPLY = "FUSE_NOTIFY_REPLY"
 SIZES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -45,8 +47,28 @@ def extensions(raw):
         raw = raw[-(-size // 8) * 8:]
 
 
+def whole(entry):
+    """A ring entry in one piece: the header, the struct if there is one, the payload."""
+    header = abi["structs"]["fuse_uring_req_header"]
+    op_in, ring = (header["fields"][index]["offset"] for index in (1, 2))
+    flags, commit_id, payload_size, padding, reserved = struct.unpack_from("=QQIIQ", entry, ring)
+    number, unique = struct.unpack_from("=IQ", entry, 4)
+    payload = entry[header["size"]:]
+    assert (flags, padding, reserved, commit_id) == (0, 0, 0, unique)
+    assert payload_size == len(payload)
+    # The length of the whole tells how much of op_in was written; all of it else is filler.
+    argument_size = struct.unpack_from("=I", entry)[0] - 40 - payload_size
+    used, rest = entry[op_in:op_in + argument_size], entry[op_in + argument_size:ring]
+    assert set(entry[40:op_in] + rest) == {0xee}
+    row = opcodes[number]
+    assert (argument_size > 0) == (row["argument"] is not None and row["name"] != NOTIFY_REPLY)
+    return entry[:40] + used + payload
+
+
 def describe(path):
     raw = path.read_bytes()
+    if path.parent.parent.name == "ring":
+        raw = whole(raw)
     length, number, unique, nodeid, uid, gid, pid, extlen, _ = struct.unpack_from("=IIQQIIIHH", raw)
     assert length == len(raw), path
     row = opcodes[number]
@@ -72,5 +94,6 @@ def describe(path):
 
 
 if __name__ == "__main__":
-    lines = map(describe, sorted((here / "requests").glob("*.bin")))
-    (here / "requests.txt").write_text("\n".join(lines) + "\n")
+    for folder in (here, here / "ring"):
+        lines = map(describe, sorted((folder / "requests").glob("*.bin")))
+        (folder / "requests.txt").write_text("\n".join(lines) + "\n")

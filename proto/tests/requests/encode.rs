@@ -171,7 +171,6 @@ fn unknown_opcodes_pass_through() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn what_the_kernel_sent_comes_out_again() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/requests");

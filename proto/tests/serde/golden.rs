@@ -47,7 +47,6 @@ fn no_bare_bytes(value: &Value, field: &str) -> bool {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn requests_and_replies() {
     let mut counts = (0, 0);
@@ -78,7 +77,6 @@ fn requests_and_replies() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "reads files")]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn notifications() {
     let mut count = 0;
