@@ -204,14 +204,19 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Cuts the extensions off the end of `payload`; `header` says how long they are.
+    /// Cuts the extensions off the end of `payload`; `header` says how long they are, which is 0 for
+    /// all but a few requests. `opcode` is that of the header, known where this is compiled.
     #[inline]
     pub(crate) fn new(
+        opcode: Opcode,
         header: &InHeader,
         argument: &'a [u8],
         payload: &'a [u8],
     ) -> Result<Self, DecodeError> {
-        let opcode = header.opcode;
+        let opcode = opcode.raw();
+        if header.total_extlen == 0 {
+            return Ok(Self { opcode, argument, payload, extensions: &[] });
+        }
         let len = header.extensions_len();
         let split = payload.len().checked_sub(len).and_then(|at| payload.split_at_checked(at));
         let Some((payload, extensions)) = split else {
@@ -271,8 +276,9 @@ impl<'a> Parts<'a> {
         Ok(string)
     }
 
-    /// Takes a string that is one component of a path.
-    #[inline]
+    /// Takes a string that is one component of a path. Inlined, a decoder calls nothing until it has
+    /// found something wrong, and so saves no registers.
+    #[inline(always)]
     pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a Name, DecodeError> {
         if let Some((bytes, rest)) = cut(self.payload, scan::find_nul_or_slash(self.payload))
             && !bytes.is_empty()
@@ -281,7 +287,7 @@ impl<'a> Parts<'a> {
             self.payload = rest;
             return Ok(name);
         }
-        Err(no_name(self.opcode, field, self.payload))
+        Err(self.error(field, no_name(self.payload).map_or(Expected::Terminator, Expected::Name)))
     }
 
     /// Takes a string of any length and content.
@@ -384,13 +390,14 @@ fn left_over(opcode: u32, argument: usize, payload: usize, extensions: usize) ->
     DecodeError { opcode, field, expected: Expected::Nothing { found } }
 }
 
-/// Says why there is no name: no NUL, nothing in front of it, or a slash.
+/// Says why there is no name: nothing in front of the NUL, or a slash; `None` without a NUL.
+///
+/// What comes back fits in a register, so that who asks needs no memory for it.
 #[cold]
 #[inline(never)]
-fn no_name(opcode: u32, field: &'static str, payload: &[u8]) -> DecodeError {
-    let string = cut(payload, scan::find_nul(payload));
-    let why = string.map(|(string, _)| Name::new(string)).and_then(Result::err);
-    DecodeError { opcode, field, expected: why.map_or(Expected::Terminator, Expected::Name) }
+fn no_name(payload: &[u8]) -> Option<NameError> {
+    let (string, _) = cut(payload, scan::find_nul(payload))?;
+    Name::new(string).err()
 }
 
 #[cfg(test)]
@@ -400,7 +407,7 @@ mod tests {
 
     fn parts<'a>(argument: &'a [u8], payload: &'a [u8], total_extlen: u16) -> Option<Parts<'a>> {
         let header = InHeader { total_extlen, ..InHeader::default() };
-        Parts::new(&header, argument, payload).ok()
+        Parts::new(Opcode::Lookup, &header, argument, payload).ok()
     }
 
     /// Every split of every small message: what is taken and what is left are the whole.

@@ -128,10 +128,22 @@ macro_rules! operations {
             let mut decoders: [Decoder; DECODERS_LEN] = [unknown; DECODERS_LEN];
             $(if (Opcode::$opcode as usize) < DECODERS_LEN {
                 decoders[Opcode::$opcode as usize] = |header, argument, payload| {
-                    $decode(Parts::new(header, argument, payload)?).map(Operation::$opcode)
+                    let parts = Parts::new(Opcode::$opcode, header, argument, payload)?;
+                    $decode(parts).map(Operation::$opcode)
                 };
             })*
             decoders
+        };
+
+        /// The length of the fixed struct of each opcode below [`DECODERS_LEN`], in its longest
+        /// form; 0 where there is none.
+        #[expect(clippy::indexing_slicing, reason = "the compiler does it")]
+        static STRUCT_LENS: [u8; DECODERS_LEN] = {
+            let mut lens = [0; DECODERS_LEN];
+            $(if (Opcode::$opcode as usize) < DECODERS_LEN {
+                lens[Opcode::$opcode as usize] = byte(Opcode::$opcode.argument_len());
+            })*
+            lens
         };
         const _: () = assert!([$(Opcode::$opcode),*].len() == Opcode::COUNT);
     };
@@ -154,8 +166,9 @@ fn decode_high<'a>(
     payload: &'a [u8],
 ) -> Result<Operation<'a>, DecodeError> {
     match Opcode::from_raw(header.opcode) {
-        Some(Opcode::CuseInit) => {
-            op::CuseInit::decode(Parts::new(header, argument, payload)?).map(Operation::CuseInit)
+        Some(opcode @ Opcode::CuseInit) => {
+            let parts = Parts::new(opcode, header, argument, payload)?;
+            op::CuseInit::decode(parts).map(Operation::CuseInit)
         }
         _ => unknown(header, argument, payload),
     }
@@ -413,9 +426,10 @@ pub fn split(message: &[u8], setxattr_ext: bool) -> Result<(InHeader, &[u8], &[u
         let expected = Expected::Exactly { expected, found: message.len() };
         return Err(DecodeError { opcode: header.opcode, field: "message", expected });
     }
-    let argument_len = match Opcode::from_raw(header.opcode) {
-        Some(Opcode::Init) => rest.len(),
-        opcode => struct_len(opcode, setxattr_ext),
+    let argument_len = if header.opcode == Opcode::Init.raw() {
+        rest.len()
+    } else {
+        struct_len(header.opcode, setxattr_ext)
     };
     let Some((argument, payload)) = rest.split_at_checked(argument_len) else {
         return Err(at_least(header.opcode, "argument", argument_len, rest.len()));
@@ -439,24 +453,40 @@ pub fn split_ring<'a>(
     payload: &'a [u8],
     setxattr_ext: bool,
 ) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
-    let opcode = Opcode::from_raw(header.opcode);
-    let len = struct_len(opcode, setxattr_ext);
+    let len = struct_len(header.opcode, setxattr_ext);
     let short = |found| {
         let expected = u64::try_from(len).unwrap_or(u64::MAX);
         let expected = Expected::AtLeast { expected, found };
         DecodeError { opcode: header.opcode, field: "argument", expected }
     };
-    if opcode == Some(Opcode::NotifyReply) {
+    if header.opcode == Opcode::NotifyReply.raw() {
         return payload.split_at_checked(len).ok_or_else(|| short(payload.len()));
     }
     Ok((op_in.get(..len).ok_or_else(|| short(op_in.len()))?, payload))
 }
 
 /// Length of the fixed struct in the form that is agreed.
-const fn struct_len(opcode: Option<Opcode>, setxattr_ext: bool) -> usize {
-    match opcode {
-        Some(Opcode::SetXattr) if !setxattr_ext => abi::COMPAT_SETXATTR_IN_SIZE,
-        Some(opcode) => opcode.argument_len(),
-        None => 0,
+#[inline]
+fn struct_len(opcode: u32, setxattr_ext: bool) -> usize {
+    if opcode == Opcode::SetXattr.raw() && !setxattr_ext {
+        return abi::COMPAT_SETXATTR_IN_SIZE;
     }
+    let at = usize::try_from(opcode).unwrap_or(usize::MAX);
+    match STRUCT_LENS.get(at) {
+        Some(len) => usize::from(*len),
+        None => high_struct_len(opcode),
+    }
+}
+
+/// The same for opcodes from [`DECODERS_LEN`] on.
+#[cold]
+fn high_struct_len(opcode: u32) -> usize {
+    Opcode::from_raw(opcode).map_or(0, Opcode::argument_len)
+}
+
+/// A length that is known to fit; a larger one does not compile.
+#[expect(clippy::cast_possible_truncation, reason = "asserted")]
+const fn byte(len: usize) -> u8 {
+    assert!(len <= 0xff);
+    len as u8
 }

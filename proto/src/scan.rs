@@ -17,6 +17,7 @@ pub(crate) fn find_nul(bytes: &[u8]) -> usize {
 }
 
 /// Position of the first byte that cannot be in a name, NUL or `/`; or the length.
+#[inline(always)]
 pub(crate) fn find_nul_or_slash(bytes: &[u8]) -> usize {
     find(bytes, |word| zeros(word) | zeros(word ^ SLASHES))
 }
