@@ -6,12 +6,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::vec::Vec;
 
 use super::Aligned;
-use super::golden::golden;
+use super::golden::{golden, missing};
 use super::oracle::{ORACLE, number};
-use super::tests::files;
+use super::tests::{files, one_of};
 use crate::abi::{InHeader, OutHeader};
 use crate::frame;
 use crate::opcode::Opcode;
@@ -91,7 +90,7 @@ pub(super) fn reply(entry: &Aligned, ext: bool, commit: &[u8]) -> Option<u32> {
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn what_the_kernel_left_in_an_entry_comes_out_again() {
     let mut count = 0;
-    for (_, entry, ext) in recorded() {
+    for (_, entry, ext) in recorded().step_by(one_of(8)) {
         let opcode = request(&entry, ext);
         // By the offsets of the C header.
         let bytes = entry.bytes();
@@ -104,14 +103,14 @@ fn what_the_kernel_left_in_an_entry_comes_out_again() {
         assert!(bytes[128 + in_op_in..ENTRY].iter().all(|&byte| byte == FILL), "{opcode}");
         count += 1;
     }
-    assert!(count > 150, "{count} frames");
+    assert!(count > 150 / one_of(8), "{count} frames");
 }
 
 #[test]
 #[cfg_attr(target_endian = "big", ignore = "recorded on a little-endian machine")]
 fn what_was_committed_comes_out_again() {
     let mut count = 0;
-    for (path, entry, ext) in recorded() {
+    for (path, entry, ext) in recorded().step_by(one_of(8)) {
         let name = path.file_name().unwrap();
         let commit = fs::read(golden().join("ring/replies").join(name)).unwrap();
         let opcode = reply(&entry, ext, &commit);
@@ -128,18 +127,13 @@ fn what_was_committed_comes_out_again() {
         }
         count += 1;
     }
-    assert_eq!(count, files(&golden().join("ring/replies")).len());
+    assert_eq!(count, files(&golden().join("ring/replies")).len().div_ceil(one_of(8)));
 }
 
 #[test]
 fn every_opcode_of_a_ring_was_recorded() {
     let text = fs::read_to_string(golden().join("ring/requests.txt")).unwrap();
-    let is_missing = |opcode: &&Opcode| {
-        let word = std::format!(": {} ", opcode.name());
-        !text.contains(&word)
-    };
-    let missing: Vec<_> = Opcode::ALL.iter().filter(is_missing).copied().collect();
-    assert!(missing.into_iter().eq(ELSEWHERE));
+    assert_eq!(missing(&text), ELSEWHERE);
 }
 
 /// Opcodes that no ring of a mount has: INIT is sent before there is one, those that are never

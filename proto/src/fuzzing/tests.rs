@@ -9,7 +9,7 @@ use super::{BODIES, seeds};
 use crate::opcode::Opcode;
 
 /// Under Miri, which is some thousand times slower, one of so many inputs is taken.
-fn one_of(inputs: usize) -> usize {
+pub(super) fn one_of(inputs: usize) -> usize {
     if cfg!(miri) { inputs } else { 1 }
 }
 

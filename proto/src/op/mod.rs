@@ -33,3 +33,42 @@ pub use lock::*;
 pub use range::*;
 pub use session::*;
 pub use xattr::*;
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use crate::opcode::Opcode;
+
+    const SOURCES: &str = concat!(
+        include_str!("attr.rs"),
+        include_str!("create.rs"),
+        include_str!("device.rs"),
+        include_str!("dir.rs"),
+        include_str!("entry.rs"),
+        include_str!("file.rs"),
+        include_str!("lock.rs"),
+        include_str!("range.rs"),
+        include_str!("session.rs"),
+        include_str!("xattr.rs"),
+    );
+
+    #[test]
+    fn every_operation_tells_the_five_things_in_order() {
+        let all = SOURCES.lines().collect::<Vec<_>>();
+        for opcode in Opcode::ALL {
+            // `/// RENAME and RENAME2: ...` is of both.
+            let is_title = |line: &&str| {
+                let title = line.strip_prefix("/// ").and_then(|line| line.split_once(':'));
+                title.is_some_and(|(names, _)| names.split(" and ").any(|it| it == opcode.name()))
+            };
+            let begin = all.iter().position(is_title).unwrap_or_else(|| panic!("{opcode}"));
+            let docs = all[begin..].iter().take_while(|line| line.starts_with("///"));
+            let points: Vec<_> = docs.filter_map(|line| line.strip_prefix("/// - **")).collect();
+            let heads: Vec<_> = points.iter().filter_map(|it| it.split("**: ").next()).collect();
+            assert_eq!(heads, ["From", "Reply", "Cached", "Errors", "Kernel"], "{opcode}");
+            let kernel = points[4];
+            assert!(kernel.contains("fs/fuse/") && kernel.contains("since 7."), "{opcode}");
+        }
+    }
+}

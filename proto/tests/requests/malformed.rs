@@ -1,6 +1,10 @@
 //! Malformed messages give a typed error, and never a panic.
 
-use fusewire_proto::{Errno, Expected, NameError, Opcode, Operation};
+use fusewire_proto::abi::InHeader;
+use fusewire_proto::{
+    DecodeError, Errno, Expected, FileType, LockKind, Mode, NameError, NodeId, Opcode, Operation,
+    request,
+};
 use proptest::prelude::*;
 
 use crate::cases::{self, Values};
@@ -160,6 +164,65 @@ fn errors_say_where_and_what() {
 
     let error = try_message(&[0; 39], true).unwrap_err();
     assert_eq!(error.to_string(), "opcode 0: header: expected at least 40 bytes, found 39");
+}
+
+#[test]
+fn a_ring_entry_too_short_for_the_struct_is_an_error() {
+    let header = |opcode: Opcode| InHeader { opcode: opcode.raw(), ..InHeader::default() };
+    let short = |opcode, expected, found| DecodeError {
+        opcode: Opcode::raw(opcode),
+        field: "argument",
+        expected: Expected::AtLeast { expected, found },
+    };
+    // The struct of NOTIFY_REPLY opens the payload; all others stand in the area.
+    let notify_reply = header(Opcode::NotifyReply);
+    let found = request::split_ring(&notify_reply, &[0; 128], &[0; 39], true);
+    assert_eq!(found, Err(short(Opcode::NotifyReply, 40, 39)));
+    let whole: (&[u8], &[u8]) = (&[0; 40], &[]);
+    assert_eq!(request::split_ring(&notify_reply, &[], &[0; 40], true), Ok(whole));
+    let write = header(Opcode::Write);
+    let found = request::split_ring(&write, &[0; 39], &[0; 4096], true);
+    assert_eq!(found, Err(short(Opcode::Write, 40, 39)));
+    // CUSE_INIT is far from the others in the table; an unknown opcode has no struct.
+    let cuse_init = header(Opcode::CuseInit);
+    assert_eq!(request::split_ring(&cuse_init, &[0; 16], b"", true), Ok((&[0; 16][..], &b""[..])));
+    let unknown = InHeader { opcode: 63, ..InHeader::default() };
+    assert_eq!(request::split_ring(&unknown, &[1; 128], b"x", true), Ok((&[][..], &b"x"[..])));
+}
+
+#[test]
+fn every_expectation_has_its_words() {
+    let (node, mode) = (NodeId(7), Mode(0o170_000));
+    let file_type = Some(FileType::DIRECTORY);
+    for (expected, words) in [
+        (Expected::Terminator, "expected a terminating NUL"),
+        (Expected::NotEmpty, "expected one byte or more before the NUL"),
+        (Expected::Nothing { found: 3 }, "expected the end, found 3 more bytes"),
+        (Expected::Aligned(8), "expected an address that is a multiple of 8"),
+        (Expected::AtMost { expected: 1, found: 2 }, "expected at most 1, found 2"),
+        (Expected::ErrorNumber { found: -512 }, "expected -511 to 0, found -512"),
+        (Expected::Success, "expected success"),
+        (Expected::NoReply, "expected no reply"),
+        (Expected::Version { major: 7, minor: 30 }, "expected FUSE 7.31 or later, found 7.30"),
+        (Expected::Nodeid { expected: Some(NodeId(9)), found: node }, "expected 9, found 7"),
+        (
+            Expected::Nodeid { expected: None, found: node },
+            "expected neither 0 nor the root, found 7",
+        ),
+        (Expected::LockKind { found: LockKind(3) }, "expected 0, 1 or 2, found 3"),
+        (
+            Expected::Flags { expected: 0xf, found: 0x10 },
+            "expected no flags beyond 0xf, found 0x10",
+        ),
+        (Expected::Existing { found: -1 }, "expected one that exists, found -1"),
+        (Expected::Code { found: 12 }, "expected a code of 1 to 9 with unique 0, found 12"),
+    ] {
+        assert_eq!(expected.to_string(), words);
+    }
+    let found = Expected::FileType { expected: file_type, found: mode }.to_string();
+    assert!(found.starts_with("expected type ") && found.ends_with(&mode.to_string()), "{found}");
+    let found = Expected::FileType { expected: None, found: mode }.to_string();
+    assert_eq!(found, format!("expected one of the seven file types, found {mode}"));
 }
 
 proptest! {
