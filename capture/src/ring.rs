@@ -108,10 +108,10 @@ impl RingLane<'_> {
     }
 
     fn read(&mut self, memory: Box<Memory>, len: usize) {
-        if let Next::Interrupted(unique) = self.server.message(&memory.payload()[..len]) {
-            if let Some((memory, name)) = self.waiting.remove(&unique) {
-                self.commit(memory, &name, Err(Errno::EINTR));
-            }
+        if let Next::Interrupted(unique) = self.server.message(&memory.payload()[..len])
+            && let Some((memory, name)) = self.waiting.remove(&unique)
+        {
+            self.commit(memory, &name, Err(Errno::EINTR));
         }
         self.ring.read(&self.server.device, memory).expect("a read");
     }
