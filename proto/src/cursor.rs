@@ -204,8 +204,8 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Cuts the extensions off the end of `payload`; `header` says how long they are, which is 0 for
-    /// all but a few requests. `opcode` is that of the header, known where this is compiled.
+    /// Cuts the extensions off the end of `payload`; `header` says how long they are, which is 0
+    /// for all but a few requests. `opcode` is the header's, known where this is compiled.
     #[inline]
     pub(crate) fn new(
         opcode: Opcode,
@@ -276,8 +276,9 @@ impl<'a> Parts<'a> {
         Ok(string)
     }
 
-    /// Takes a string that is one component of a path. Inlined, a decoder calls nothing until it has
-    /// found something wrong, and so saves no registers.
+    /// Takes a string that is one component of a path.
+    ///
+    /// Inlined, so that a decoder calls nothing until it has found something wrong.
     #[inline(always)]
     pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a Name, DecodeError> {
         if let Some((bytes, rest)) = cut(self.payload, scan::find_nul_or_slash(self.payload))

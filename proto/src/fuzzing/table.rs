@@ -79,7 +79,7 @@ fn every_opcode_goes_every_way() {
     let rows = rows();
     let empty = Row::default();
     std::println!(
-        "| opcode | decode, encode request | decode, encode reply | golden | golden, ring | fuzzed |"
+        "| opcode | decode, encode request | decode, encode reply | golden | of a ring | fuzzed |"
     );
     std::println!("|---|---|---|---|---|---|");
     for opcode in Opcode::ALL {
