@@ -169,11 +169,22 @@ pub fn run<F: Filesystem>(
     config: Config,
     make: impl Fn(usize) -> F + Send + Sync + 'static,
 ) -> ExitCode {
+    run_counting(args, config, make, || Value::Null)
+}
+
+/// As [`run`], with figures of the filesystem's own: an object of counts, or of objects of them.
+/// They stand under `filesystem` in the file of `--stats`, and in the summary at the end.
+pub fn run_counting<F: Filesystem>(
+    args: &CommonArgs,
+    config: Config,
+    make: impl Fn(usize) -> F + Send + Sync + 'static,
+    figures: impl Fn() -> Value,
+) -> ExitCode {
     // A limit of file sizes (ulimit -f) shall be an error to whoever writes, not our death.
     let blocked = SigSet::from_iter([Signal::SIGXFSZ]);
     let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None);
     args.init_log();
-    match serve(args, config, make) {
+    match serve(args, config, make, figures) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody may be there to read it.
@@ -187,6 +198,7 @@ fn serve<F: Filesystem>(
     args: &CommonArgs,
     config: Config,
     make: impl Fn(usize) -> F + Send + Sync + 'static,
+    figures: impl Fn() -> Value,
 ) -> Result<()> {
     if let Some(path) = &args.stats {
         // A path that cannot be written should not be found out at the end.
@@ -205,12 +217,12 @@ fn serve<F: Filesystem>(
     let _ = writeln!(io::stdout(), "{}", about.line());
     let mut interrupted = false;
     let stats = session.run_with(|session, event| match event {
-        Event::Report => about.save(args.stats.as_deref(), &session.stats()),
+        Event::Report => about.save(args.stats.as_deref(), &session.stats(), figures()),
         Event::Terminate => interrupted = true,
     })?;
-    about.save(args.stats.as_deref(), &stats);
+    about.save(args.stats.as_deref(), &stats, figures());
     if interrupted {
-        let _ = write!(io::stdout(), "{}", summary(&stats));
+        let _ = write!(io::stdout(), "{}", summary(&stats, &figures()));
     }
     Ok(())
 }
@@ -255,9 +267,13 @@ impl About {
         )
     }
 
-    fn save(&self, path: Option<&Path>, stats: &Stats) {
+    fn save(&self, path: Option<&Path>, stats: &Stats, figures: Value) {
         let Some(path) = path else { return };
-        if let Err(error) = write_atomically(path, &format!("{:#}\n", self.json(stats))) {
+        let mut json = self.json(stats);
+        if !figures.is_null() {
+            json["filesystem"] = figures;
+        }
+        if let Err(error) = write_atomically(path, &format!("{json:#}\n")) {
             tracing::error!(path = %path.display(), %error, "the counters were not written");
         }
     }
@@ -319,7 +335,7 @@ fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// What was served, for a person.
-fn summary(stats: &Stats) -> String {
+fn summary(stats: &Stats, figures: &Value) -> String {
     let mut text = format!("\nserved {} requests", stats.requests());
     if stats.panics > 0 {
         text += &format!(", {} handlers panicked", stats.panics);
@@ -334,7 +350,23 @@ fn summary(stats: &Stats) -> String {
         }
         text += &format!(", {} errors, median {:?}\n", one.errors, one.latency_p50);
     }
+    add_figures(&mut text, "", figures);
     text
+}
+
+/// A line for each count that is not 0, named by the way to it.
+fn add_figures(text: &mut String, name: &str, figures: &Value) {
+    match figures {
+        Value::Object(named) => {
+            for (part, figures) in named {
+                add_figures(text, format!("{name} {part}").trim_start(), figures);
+            }
+        }
+        Value::Number(count) if count.as_u64() != Some(0) => {
+            *text += &format!("  {name:<16}{count:>12}\n");
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -355,6 +387,18 @@ mod tests {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         write_atomically(&fifo, "3").expect_err("a fifo without a reader");
         assert!(!fs::symlink_metadata(&fifo).unwrap().is_file());
+    }
+
+    #[test]
+    fn the_summary_shows_what_the_filesystem_counted() {
+        let figures = json!({ "reads": { "ring": 3, "sync": 0 }, "nodes": 12 });
+        let text = summary(&Stats::default(), &figures);
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(lines.contains(&vec!["reads", "ring", "3"]), "{text}");
+        assert!(lines.contains(&vec!["nodes", "12"]), "{text}");
+        assert!(!text.contains("sync"), "{text}");
+        assert!(!summary(&Stats::default(), &Value::Null).contains("null"));
     }
 
     #[test]
