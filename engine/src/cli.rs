@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use fusewire_proto::flags::InitFlags;
 use libc::O_NONBLOCK;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use serde_json::{Value, json};
@@ -235,6 +236,7 @@ struct About {
     minor: u32,
     max_write: u32,
     writeback: bool,
+    passthrough: bool,
     shards: usize,
     queue_depth: usize,
 }
@@ -243,13 +245,15 @@ impl About {
     fn of(session: &Session) -> Self {
         let (transport, why) = session.transport();
         let agreement = session.agreement();
+        let agreed = |flag| agreement.flags.contains(flag);
         Self {
             mountpoint: session.mountpoint().to_owned(),
             transport: transport.name(),
             why: why.to_owned(),
             minor: agreement.minor,
             max_write: agreement.max_write,
-            writeback: agreement.flags.contains(crate::proto::flags::InitFlags::WRITEBACK_CACHE),
+            writeback: agreed(InitFlags::WRITEBACK_CACHE),
+            passthrough: agreed(InitFlags::PASSTHROUGH),
             shards: session.shards(),
             queue_depth: session.queue_depth(),
         }
@@ -302,6 +306,7 @@ impl About {
             "protocol": format!("7.{}", self.minor),
             "max_write": self.max_write,
             "writeback": self.writeback,
+            "passthrough": self.passthrough,
             "shards": self.shards,
             "queue_depth": self.queue_depth,
             "opcodes": opcodes.collect::<serde_json::Map<_, _>>(),

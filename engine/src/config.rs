@@ -31,6 +31,7 @@ pub struct Config {
     pub(crate) create: bool,
     pub(crate) transport: TransportChoice,
     pub(crate) writeback: bool,
+    pub(crate) passthrough: bool,
     pub(crate) shards: Option<usize>,
     pub(crate) queue_depth: Option<usize>,
     pub(crate) max_write: u64,
@@ -65,6 +66,7 @@ impl Config {
             create: false,
             transport: TransportChoice::Auto,
             writeback: true,
+            passthrough: true,
             shards: None,
             queue_depth: None,
             max_write: MIB,
@@ -97,6 +99,12 @@ impl Config {
     setter! {
         /// Whether to ask for the write-back cache, if the filesystem can honour it. Default: yes.
         writeback: bool
+    }
+    setter! {
+        /// Whether to ask for the kernel's passthrough, if the filesystem can honour it. The kernel
+        /// does not combine it with the write-back cache: where it offers passthrough, that is not
+        /// asked for. Default: yes.
+        passthrough: bool
     }
     setter! {
         /// Threads that serve. Default: one per online CPU, at most 16.

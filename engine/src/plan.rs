@@ -126,6 +126,33 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
     Ok(Plan { transport, why, shards, depth, follow_callers, lane_slots, max_write, payload_len })
 }
 
+/// The INIT flags to ask for, of those that filesystem and engine can honour and the kernel offers.
+pub(crate) fn wishes(
+    config: &Config,
+    can: InitFlags,
+    offer: InitFlags,
+    transport: TransportKind,
+) -> InitFlags {
+    let mut wishes = can | InitFlags::OVER_IO_URING;
+    if !config.passthrough {
+        wishes -= InitFlags::PASSTHROUGH;
+    }
+    if !config.writeback || gives_up_writeback(config, can, offer) {
+        wishes -= InitFlags::WRITEBACK_CACHE;
+    }
+    if transport != TransportKind::Uring {
+        wishes -= InitFlags::OVER_IO_URING;
+    }
+    wishes
+}
+
+/// Whether passthrough takes the place of a write-back cache that could be had.
+pub(crate) fn gives_up_writeback(config: &Config, can: InitFlags, offer: InitFlags) -> bool {
+    config.passthrough
+        && can.contains(InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE)
+        && offer.contains(InitFlags::PASSTHROUGH)
+}
+
 fn max_write(config: &Config, around: &Surroundings) -> Result<u64> {
     if config.max_write < MAX_WRITE_MIN {
         return Err(Error::Config(format!(
@@ -208,6 +235,21 @@ mod tests {
     fn the_ring_asked_for_and_missing_is_an_error() {
         let config = Config::new("/x").transport(TransportChoice::Uring);
         assert!(matches!(plan(&config, &around(), InitFlags::empty()), Err(Error::NoUring(_))));
+    }
+
+    #[test]
+    fn passthrough_goes_before_write_back_where_the_kernel_has_it() {
+        let (through, back) = (InitFlags::PASSTHROUGH, InitFlags::WRITEBACK_CACHE);
+        let config = Config::new("/x");
+        let asked = |config: &Config, can, offer| {
+            wishes(config, can, offer, TransportKind::Device) & (through | back)
+        };
+        assert_eq!(asked(&config, through | back, through | back), through);
+        assert_eq!(asked(&config, through | back, back), through | back, "not offered");
+        assert_eq!(asked(&config, back, through | back), back, "not a filesystem that can");
+        let without = config.clone().passthrough(false);
+        assert_eq!(asked(&without, through | back, through | back), back);
+        assert_eq!(asked(&config.writeback(false), back, back), InitFlags::empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::error::{Error, Result, start};
 use crate::filesystem::Filesystem;
 use crate::mount::{self, Mount};
 use crate::notify::Notifier;
-use crate::plan::{Plan, Surroundings, TransportKind, plan};
+use crate::plan::{self, Plan, Surroundings, TransportKind, plan};
 use crate::service::Service;
 use crate::stats::Stats;
 use crate::sys::device;
@@ -410,12 +410,16 @@ fn handshake(
     };
     let offer = Offer::from(init);
     let plan = plan(config, around, offer.flags)?;
-    let mut flags = wishes | ENGINE_WISHES;
-    flags.set(
-        InitFlags::WRITEBACK_CACHE,
-        config.writeback && wishes.contains(InitFlags::WRITEBACK_CACHE),
-    );
-    flags.set(InitFlags::OVER_IO_URING, plan.transport == TransportKind::Uring);
+    let flags = plan::wishes(config, wishes | ENGINE_WISHES, offer.flags, plan.transport);
+    if flags.contains(InitFlags::PASSTHROUGH) && !offer.flags.contains(InitFlags::PASSTHROUGH) {
+        tracing::warn!(
+            "no passthrough: the kernel does not offer it (it takes Linux 6.9 or later, built with \
+             CONFIG_FUSE_PASSTHROUGH); all data are served here"
+        );
+    }
+    if config.writeback && plan::gives_up_writeback(config, wishes, offer.flags) {
+        tracing::warn!("write-back is off: the kernel does not combine it with passthrough");
+    }
     let wishes = Wishes {
         flags,
         max_write: u32::try_from(plan.max_write).unwrap_or(u32::MAX),
