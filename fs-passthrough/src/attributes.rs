@@ -95,6 +95,16 @@ pub(crate) fn kill_set_id(fd: BorrowedFd<'_>, backing: &Backing) -> Result<()> {
     Ok(())
 }
 
+/// Whether a SETATTR asks for no change. With HANDLE_KILLPRIV_V2 that is all the kernel sends
+/// where it takes set-id bits away itself: before a write to a file that it serves, and before
+/// FALLOCATE (`fs/fuse/dir.c, fuse_setattr`, by way of `fs/inode.c, file_remove_privs`).
+pub(crate) fn asks_nothing(op: &SetAttr) -> bool {
+    let SetAttr { mode, uid, gid, size, atime, mtime, ctime, kill_suidgid, .. } = *op;
+    let owner = uid.is_some() || gid.is_some();
+    let times = atime.is_some() || mtime.is_some() || ctime.is_some();
+    !(mode.is_some() || owner || size.is_some() || times || kill_suidgid)
+}
+
 /// Sets permission bits, also through an `O_PATH` descriptor.
 pub(crate) fn change_mode(fd: BorrowedFd<'_>, mode: u32, backing: &Backing) -> Result<()> {
     let mode = Mode::from_raw_mode(mode & 0o7777);

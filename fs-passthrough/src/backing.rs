@@ -9,7 +9,7 @@
 //!
 //! Never known here: nodes. Neighbours: `sys` has what is unsafe, `node` keeps what is opened.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -18,6 +18,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, open, openat, openat2,
     statx,
 };
+use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::path::DecInt;
 
@@ -96,6 +97,17 @@ impl Backing {
         openat(&self.descriptors, DecInt::from_fd(fd), flags, Mode::empty())
     }
 
+    /// Whether the kernel can serve the data of what `fd` refers to: it registers also files that
+    /// have no `read_iter`, such as debugfs's, and fails each read of them. Only such files refuse
+    /// all flags of preadv2(2) (fs/read_write.c, `vfs_readv`).
+    pub(crate) fn can_be_served(&self, fd: BorrowedFd<'_>) -> bool {
+        let Ok(file) = self.reopen(fd, OFlags::RDONLY | OFlags::NOATIME) else { return true };
+        let mut byte = [0];
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        let beyond = preadv2(file, &mut parts, 1 << 62, ReadWriteFlags::DSYNC);
+        beyond != Err(rustix::io::Errno::OPNOTSUPP)
+    }
+
     /// The handle of what `fd` refers to, if it has one.
     pub(crate) fn handle_of(&self, fd: BorrowedFd<'_>) -> Option<FileHandle> {
         self.has_handles.then(|| sys::handle_of(fd).ok()).flatten()
@@ -158,6 +170,17 @@ mod tests {
         let made = rustix::fs::mkdirat(backing.root(), "d", mode);
         assert_eq!(made, Err(rustix::io::Errno::ROFS));
         std::fs::create_dir(directory.path().join("d")).unwrap();
+    }
+
+    #[test]
+    fn files_without_read_iter_cannot_be_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(directory.path().join("f")).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
+        assert!(backing.can_be_served(file.as_fd()));
+        // Of what is everywhere, files of /proc/PID that are read at one go.
+        let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        assert!(!backing.can_be_served(pagemap.as_fd()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use rustix::io::{ReadWriteFlags, pread, preadv2, pwritev2};
 use crate::attributes::kill_set_id;
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
+use crate::figures::Figures;
 use crate::handles::{Direct, OpenFile};
 use crate::options::DataPath;
 
@@ -39,54 +40,104 @@ pub(crate) fn open_flags(flags: u32, writeback: bool) -> OFlags {
     mode | asked & (OFlags::NOATIME | OFlags::TRUNC)
 }
 
-/// Whether an open(2) with `flags` may write.
-pub(crate) fn may_write(flags: u32) -> bool {
-    OFlags::from_bits_retain(flags) & OFlags::ACCMODE != OFlags::RDONLY
+/// The data of an inode, opened.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) fd: OwnedFd,
+    /// For transfers that ask for O_DIRECT.
+    pub(crate) direct: Option<Direct>,
+    /// Whether the mount's page cache can be used.
+    pub(crate) cached: bool,
+    /// Whether whoever opened it may read.
+    pub(crate) reads: bool,
+    /// And write.
+    pub(crate) writes: bool,
 }
 
-/// Opens an inode's data, `fd` being perhaps `O_PATH`; and whether the page cache can be used.
+impl Data {
+    /// What was opened as [`open_flags`] says for `flags`.
+    pub(crate) fn new(fd: OwnedFd, direct: Option<Direct>, cached: bool, flags: u32) -> Self {
+        let mode = OFlags::from_bits_retain(flags) & OFlags::ACCMODE;
+        let (reads, writes) = (mode != OFlags::WRONLY, mode != OFlags::RDONLY);
+        Self { fd, direct, cached, reads, writes }
+    }
+}
+
+/// Opens an inode's data, `fd` being perhaps `O_PATH`.
 ///
-/// Only root may read what may be written only. Where the rest of a page cannot be read, no page
-/// may be written in part, so writes must come as they are.
+/// # Errors
+/// EINVAL where O_DIRECT is asked for and refused; nothing is truncated then.
 pub(crate) fn open(
     fd: BorrowedFd<'_>,
     flags: u32,
     writeback: bool,
     backing: &Backing,
-) -> Result<(OwnedFd, bool)> {
-    let wanted = open_flags(flags, writeback);
+) -> Result<Data> {
+    let direct = open_direct(fd, flags, writeback, backing)?;
+    let (fd, cached) = reopen(fd, flags, open_flags(flags, writeback), backing).answer()?;
+    Ok(Data::new(fd, direct, cached, flags))
+}
+
+/// Opens what `fd` refers to with `wanted`, and says whether the page cache can be used.
+///
+/// Only root may read what may be written only. Where the rest of a page cannot be read, no page
+/// may be written in part, so writes must come as they are. So must they where the file can only
+/// be appended to (chattr +a): the backing filesystem then takes no offset, and no page twice.
+fn reopen(
+    fd: BorrowedFd<'_>,
+    flags: u32,
+    wanted: OFlags,
+    backing: &Backing,
+) -> rustix::io::Result<(OwnedFd, bool)> {
+    let asked = OFlags::from_bits_retain(flags);
+    let exactly = (wanted - OFlags::ACCMODE) | (open_flags(flags, false) & OFlags::ACCMODE);
     match backing.reopen(fd, wanted) {
-        Err(rustix::io::Errno::ACCESS) if wanted != open_flags(flags, false) => {
-            backing.reopen(fd, open_flags(flags, false)).answer().map(|fd| (fd, false))
+        Err(rustix::io::Errno::ACCESS) if wanted != exactly => {
+            backing.reopen(fd, exactly).map(|fd| (fd, false))
         }
-        opened => opened.answer().map(|fd| (fd, true)),
+        Err(rustix::io::Errno::PERM) if asked.contains(OFlags::APPEND) => {
+            backing.reopen(fd, exactly | OFlags::APPEND).map(|fd| (fd, false))
+        }
+        opened => opened.map(|fd| (fd, true)),
     }
 }
 
 /// A second descriptor for transfers that ask for O_DIRECT, where the backing file takes them.
+///
+/// # Errors
+/// EINVAL where its filesystem has no such thing.
 pub(crate) fn open_direct(
     fd: BorrowedFd<'_>,
     flags: u32,
     writeback: bool,
     backing: &Backing,
-) -> Option<Direct> {
+) -> Result<Option<Direct>> {
     if !OFlags::from_bits_retain(flags).contains(OFlags::DIRECT) {
-        return None;
+        return Ok(None);
     }
-    let wanted = open_flags(flags, writeback) - OFlags::TRUNC;
-    let fd = backing.reopen(fd, wanted | OFlags::DIRECT).ok()?;
-    let path = rustix::fs::AtFlags::EMPTY_PATH;
-    let stat = rustix::fs::statx(&fd, c"", path, StatxFlags::DIOALIGN).ok()?;
-    let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
-    let (memory, offset) = match (told, stat.stx_dio_mem_align, stat.stx_dio_offset_align) {
-        (true, 0, _) | (true, _, 0) => return None,
-        (true, memory, offset) => (memory, offset),
-        (false, ..) => (4096, 4096),
-    };
-    Some(Direct { fd: Arc::new(fd), memory: usize::try_from(memory).ok()?, offset: offset.into() })
+    let wanted = (open_flags(flags, writeback) - OFlags::TRUNC) | OFlags::DIRECT;
+    match reopen(fd, flags, wanted, backing) {
+        // Made by somebody who may not open it again: the one descriptor must do.
+        Err(rustix::io::Errno::ACCESS) => Ok(None),
+        opened => opened.answer().map(|(fd, _)| Direct::new(fd)),
+    }
 }
 
 impl Direct {
+    /// `None` where the backing filesystem takes the flag and goes through its cache all the same.
+    fn new(fd: OwnedFd) -> Option<Self> {
+        let path = rustix::fs::AtFlags::EMPTY_PATH;
+        let stat = rustix::fs::statx(&fd, c"", path, StatxFlags::DIOALIGN).ok()?;
+        let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+        let (memory, offset) = match (told, stat.stx_dio_mem_align, stat.stx_dio_offset_align) {
+            (true, 0, _) | (true, _, 0) => return None,
+            (true, memory, offset) => (memory, offset),
+            (false, ..) => (4096, 4096),
+        };
+        let memory = usize::try_from(memory).ok()?;
+        Some(Self { fd: Arc::new(fd), memory, offset: offset.into() })
+    }
+
     fn fits(&self, bytes: &[u8], offset: u64) -> bool {
         bytes.as_ptr().addr().is_multiple_of(self.memory)
             && (bytes.len() as u64).is_multiple_of(self.offset)
@@ -107,10 +158,17 @@ impl OpenFile {
     }
 }
 
+/// What moves the data of one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mover<'a> {
+    pub(crate) io: Io<'a>,
+    pub(crate) path: DataPath,
+    pub(crate) figures: &'a Figures,
+}
+
 /// Reads until everything is there or the file ends.
 pub(crate) async fn read(
-    io: Io<'_>,
-    path: DataPath,
+    mover: Mover<'_>,
     file: &OpenFile,
     op: &Read,
     out: &mut ReadBuf<'_>,
@@ -120,19 +178,22 @@ pub(crate) async fn read(
         direct = file.past_the_cache(op.flags, bytes, op.offset);
         0
     });
-    let rings = match path {
+    let rings = match mover.path {
         DataPath::Sync => false,
         DataPath::Ring => true,
-        DataPath::Auto => direct.is_some() || !read_what_is_there(file, op, out)?,
+        DataPath::Auto | DataPath::Kernel => {
+            direct.is_some() || !read_what_is_there(file, op, out)?
+        }
     };
+    mover.figures.reads.count(rings);
     if rings {
         let end = op.offset + out.size() as u64;
         let fd = direct.unwrap_or(&file.fd);
         if direct.is_some() && attributes(file.as_fd()).answer()?.stx_size >= end {
             // Whole, and surely not in memory: the answer can follow it.
-            return io.answer_from(fd, out, op.offset, end).await;
+            return mover.io.answer_from(fd, out, op.offset, end).await;
         }
-        io.read_at(fd, out, op.offset + out.len() as u64).await?;
+        mover.io.read_at(fd, out, op.offset + out.len() as u64).await?;
     }
     // To the end of the file; after the ring that mostly says that it was reached.
     read_rest(file, op, out)
@@ -202,8 +263,7 @@ fn read_rest(file: &OpenFile, op: &Read, out: &mut ReadBuf<'_>) -> Result<()> {
 /// With write-through, where they are stores to a mapping, it is they that move it; and O_APPEND is
 /// left to the backing filesystem, which knows its end better than the kernel.
 pub(crate) async fn write(
-    io: Io<'_>,
-    path: DataPath,
+    mover: Mover<'_>,
     file: &OpenFile,
     op: &Write<'_>,
     writeback: bool,
@@ -211,11 +271,11 @@ pub(crate) async fn write(
 ) -> Result<u32> {
     let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
     if late && !writeback {
-        return transfer(io, path, file, op, ReadWriteFlags::empty(), true).await;
+        return transfer(mover, file, op, ReadWriteFlags::empty(), true).await;
     }
     if late {
         file.node.late_write_begins(file.as_fd())?;
-        let result = transfer(io, path, file, op, ReadWriteFlags::empty(), true).await;
+        let result = transfer(mover, file, op, ReadWriteFlags::empty(), true).await;
         file.node.late_write_ended();
         return result;
     }
@@ -232,7 +292,7 @@ pub(crate) async fn write(
     if writeback {
         file.node.move_begins();
     }
-    let count = transfer(io, path, file, op, flags, false).await;
+    let count = transfer(mover, file, op, flags, false).await;
     if writeback {
         file.node.move_ended(file.as_fd(), count.is_ok())?;
     }
@@ -244,21 +304,22 @@ pub(crate) async fn write(
 
 /// Writes on the ring, or by system calls: into the backing filesystem's memory nothing is gained.
 async fn transfer(
-    io: Io<'_>,
-    path: DataPath,
+    mover: Mover<'_>,
     file: &OpenFile,
     op: &Write<'_>,
     flags: ReadWriteFlags,
     late: bool,
 ) -> Result<u32> {
     let direct = file.past_the_cache(op.flags, op.data, op.offset);
-    let rings = match path {
-        DataPath::Sync => false,
-        DataPath::Ring => true,
-        DataPath::Auto => direct.is_some(),
-    };
-    if rings && flags.is_empty() {
-        let count = io.write_at(direct.unwrap_or(&file.fd), op.data, op.offset).await?;
+    let rings = flags.is_empty()
+        && match mover.path {
+            DataPath::Sync => false,
+            DataPath::Ring => true,
+            DataPath::Auto | DataPath::Kernel => direct.is_some(),
+        };
+    mover.figures.writes.count(rings);
+    if rings {
+        let count = mover.io.write_at(direct.unwrap_or(&file.fd), op.data, op.offset).await?;
         if count == op.data.len() || !late {
             return Ok(u32::try_from(count).unwrap_or(u32::MAX));
         }
@@ -304,9 +365,9 @@ pub(crate) fn copy(from: &OpenFile, to: &OpenFile, op: &CopyFileRange) -> Result
 }
 
 /// Finds data or a hole. Where somebody may write, a mapping may have dirty pages that nobody here
-/// knows of: everything is data.
+/// knows of: everything is data. Those of a file that the kernel serves are the backing file's own.
 pub(crate) fn find(file: &OpenFile, op: &LSeek) -> Result<u64> {
-    if file.node.writers.load(Ordering::Relaxed) > 0 {
+    if !file.server.is_kernel() && file.node.writers.load(Ordering::Relaxed) > 0 {
         let size = attributes(file.as_fd()).answer()?.stx_size;
         return match op.whence {
             SEEK_DATA | SEEK_HOLE if op.offset >= size => Err(Errno::ENXIO),
@@ -338,6 +399,5 @@ mod tests {
             open_flags(word(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL), true),
             OFlags::RDWR
         );
-        assert!(may_write(word(OFlags::WRONLY)) && !may_write(word(OFlags::DIRECT)));
     }
 }

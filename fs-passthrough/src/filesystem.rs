@@ -26,11 +26,10 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::path::DecInt;
 use rustix::thread::CapabilitySet;
 
-use crate::attributes::{KIND_REGULAR, attr, set_attributes, statx_values};
+use crate::attributes::{KIND_REGULAR, asks_nothing, attr, set_attributes, statx_values};
 use crate::backing::attributes;
 use crate::caller::{self, Caller};
 use crate::error::Answer;
-use crate::handles::OpenFile;
 use crate::listing;
 use crate::make::{self, Opening, Place};
 use crate::mirror::Mirror;
@@ -63,6 +62,7 @@ impl PassthroughFs {
 
 impl Filesystem for PassthroughFs {
     const WISHES: InitFlags = InitFlags::WRITEBACK_CACHE
+        .union(InitFlags::PASSTHROUGH)
         .union(InitFlags::DO_READDIRPLUS)
         .union(InitFlags::READDIRPLUS_AUTO)
         .union(InitFlags::AUTO_INVAL_DATA)
@@ -99,6 +99,9 @@ impl Filesystem for PassthroughFs {
     async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
         let mirror = &self.mirror;
         let node = mirror.table.get(cx.node())?;
+        if asks_nothing(&op) {
+            mirror.changed_by(cx, mirror.pin(&node)?.as_fd())?;
+        }
         let file = op.fh.map(|fh| mirror.files.get(fh)).transpose()?;
         let attr = set_attributes(&node, file.as_deref(), &op, &mirror.backing)?;
         Ok(Attributes { valid: mirror.attr_valid(&node), attr })
@@ -183,11 +186,9 @@ impl Filesystem for PassthroughFs {
             return Err(Errno::EINVAL);
         }
         let pin = mirror.pin(&node)?;
-        let (fd, writeback) = (pin.as_fd(), has_writeback(cx));
-        let (file, cached) = data::open(fd, op.flags.bits(), writeback, &mirror.backing)?;
-        let direct = data::open_direct(fd, op.flags.bits(), writeback, &mirror.backing);
-        let writes = data::may_write(op.flags.bits());
-        Ok(mirror.opened(OpenFile::new(Arc::clone(&node), file, direct, writes), cached))
+        let (flags, writeback) = (op.flags.bits(), has_writeback(cx));
+        let data = data::open(pin.as_fd(), flags, writeback, &mirror.backing)?;
+        Ok(mirror.opened(cx, Arc::clone(&node), data))
     }
 
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
@@ -198,7 +199,11 @@ impl Filesystem for PassthroughFs {
         let how =
             Opening { mode: op.mode.bits(), flags: op.flags.bits(), writeback: has_writeback(cx) };
         let at = Place { directory: directory.as_fd(), name: op.name.as_bytes() };
-        mirror.created(make::file(at, how, &caller, &mirror.backing)?, how)
+        let made = make::file(at, how, &caller, &mirror.backing);
+        // What the kernel has kept as missing may be there: what is why this failed, or what
+        // O_DIRECT has made nevertheless.
+        let made = made.inspect_err(|_| mirror.look_anew(cx, op.name))?;
+        Ok(mirror.created(cx, made))
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
@@ -209,18 +214,18 @@ impl Filesystem for PassthroughFs {
         let how =
             Opening { mode: op.mode.bits(), flags: op.flags.bits(), writeback: has_writeback(cx) };
         let made = make::nameless(directory.as_fd(), how, &caller, &mirror.backing)?;
-        mirror.created(made, how)
+        Ok(mirror.created(cx, made))
     }
 
     async fn read(&self, cx: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
-        data::read(cx.io(), self.mirror.options.io, &file, &op, out).await
+        data::read(self.mirror.mover(cx), &file, &op, out).await
     }
 
     async fn write(&self, cx: &Context<'_>, op: Write<'_>) -> Result<u32> {
         let file = self.mirror.files.get(op.fh)?;
-        let (io, path) = (cx.io(), self.mirror.options.io);
-        data::write(io, path, &file, &op, has_writeback(cx), &self.mirror.backing).await
+        let (mover, backing) = (self.mirror.mover(cx), &self.mirror.backing);
+        data::write(mover, &file, &op, has_writeback(cx), backing).await
     }
 
     /// Some filesystems tell of failed writes when a descriptor is closed, so one is.
@@ -246,7 +251,7 @@ impl Filesystem for PassthroughFs {
     async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
         data::allocate(&file, &op)?;
-        self.mirror.changed_by(cx, &file)
+        self.mirror.changed_by(cx, file.as_fd())
     }
 
     /// With write-back the kernel asks before it has written its dirty pages. ENOSYS makes it call
@@ -262,7 +267,7 @@ impl Filesystem for PassthroughFs {
         let files = &self.mirror.files;
         let (from, to) = (files.get(op.fh_in)?, files.get(op.fh_out)?);
         let copied = data::copy(&from, &to, &op)?;
-        self.mirror.changed_by(cx, &to)?;
+        self.mirror.changed_by(cx, to.as_fd())?;
         Ok(copied)
     }
 

@@ -6,11 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use fusewire::Backing;
 use fusewire::proto::{Errno, Fh, Result};
 use parking_lot::RwLock;
 use slab::Slab;
 
+use crate::data::Data;
 use crate::node::Node;
+use crate::through::Server;
 
 const PARTS: usize = 16;
 
@@ -67,17 +70,30 @@ pub(crate) struct OpenFile {
     pub(crate) node: Arc<Node>,
     pub(crate) fd: Arc<OwnedFd>,
     pub(crate) direct: Option<Direct>,
+    pub(crate) server: Server,
     writes: bool,
     /// Set once the backing filesystem has said that it cannot tell what it has in memory.
     pub(crate) waits: AtomicBool,
 }
 
 impl OpenFile {
-    pub(crate) fn new(node: Arc<Node>, fd: OwnedFd, direct: Option<Direct>, writes: bool) -> Self {
+    /// A handle of `node`; the first one that is open has the kernel serve it by `register`, or
+    /// not.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        data: Data,
+        register: impl FnOnce(BorrowedFd<'_>) -> Option<Backing>,
+    ) -> Self {
+        let Data { fd, direct, reads, writes, .. } = data;
+        let server = node.through.enter(|| register(fd.as_fd()));
+        let direct = direct.filter(|_| !server.is_kernel());
+        if server.is_kernel() && reads && writes {
+            node.through.may_be_mapped();
+        }
         if writes {
             node.writers.fetch_add(1, Ordering::Relaxed);
         }
-        Self { node, fd: Arc::new(fd), direct, writes, waits: AtomicBool::new(false) }
+        Self { node, fd: Arc::new(fd), direct, server, writes, waits: AtomicBool::new(false) }
     }
 }
 
@@ -92,6 +108,7 @@ impl Drop for OpenFile {
         if self.writes {
             self.node.writers.fetch_sub(1, Ordering::Relaxed);
         }
+        self.node.through.leave();
     }
 }
 

@@ -4,7 +4,7 @@
 //!   filesystem   operations to answers
 //!     mirror     what is shared, and what several operations need
 //!     make attributes data listing xattr caller    what they do
-//!       table handles node                         what is known
+//!       table handles node through figures         what is known
 //!         backing sys error options                the way in
 //! ```
 //! Shared by all shards. The order of locks stands in `table`.
@@ -14,6 +14,7 @@ mod backing;
 mod caller;
 mod data;
 mod error;
+mod figures;
 mod filesystem;
 mod handles;
 mod listing;
@@ -23,6 +24,7 @@ mod node;
 mod options;
 mod sys;
 mod table;
+mod through;
 mod xattr;
 
 pub use filesystem::PassthroughFs;

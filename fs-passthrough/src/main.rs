@@ -69,6 +69,8 @@ enum IoArg {
     Ring,
     /// All by system calls of that shard
     Sync,
+    /// By the kernel alone where it can, and without write-back; the rest as auto
+    Kernel,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -78,11 +80,20 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
-    let io = match args.io {
+    let path = match args.io {
         IoArg::Auto => DataPath::Auto,
         IoArg::Ring => DataPath::Ring,
         IoArg::Sync => DataPath::Sync,
+        IoArg::Kernel => DataPath::Kernel,
     };
+    if args.direct && path == DataPath::Kernel {
+        let _ = writeln!(
+            io::stderr(),
+            "error: --direct has all reads and writes come here, --io kernel keeps them away; \
+             leave one of them out"
+        );
+        return ExitCode::FAILURE;
+    }
     let limit = raise_descriptors();
     let budget = usize::try_from((limit / 2).min(FD_BUDGET_MAX)).unwrap_or(usize::MAX);
     let cache = match args.cache {
@@ -99,7 +110,7 @@ fn main() -> ExitCode {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
         file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
         entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
-        io,
+        io: path,
         direct: args.direct,
         xattr: !args.no_xattr,
         readonly: words.contains(&"ro"),
@@ -124,7 +135,10 @@ fn main() -> ExitCode {
         args.common.writeback = Switch::Off;
     }
     let config = args.common.config("fusewire-passthrough").default_permissions(true);
-    cli::run(&args.common, config, move |_shard| PassthroughFs::new(Arc::clone(&mirror)))
+    let config = config.passthrough(path == DataPath::Kernel);
+    let counted = Arc::clone(&mirror);
+    let make = move |_shard| PassthroughFs::new(Arc::clone(&mirror));
+    cli::run_counting(&args.common, config, make, move || counted.figures())
 }
 
 /// Raises the limit of descriptors as far as it goes; returns it.

@@ -5,12 +5,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fusewire::proto::{Errno, Result};
-use rustix::fs::{FileType, Mode, OFlags, RawMode, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawMode, Statx, StatxFlags, makedev, mkdirat, mknodat, openat,
+    statx, symlinkat, unlinkat,
+};
 
 use crate::backing::{Backing, attributes};
 use crate::caller::Caller;
-use crate::data;
+use crate::data::{self, Data};
 use crate::error::Answer;
+use crate::handles::Direct;
+use crate::table::key_of;
 
 /// A directory, and the name that something gets in it.
 #[derive(Clone, Copy, Debug)]
@@ -77,25 +82,32 @@ fn of_kind(at: Place<'_>, kind: FileType, backing: &Backing) -> Result<OwnedFd> 
     if FileType::from_raw_mode(stat.stx_mode.into()) == kind { Ok(fd) } else { Err(Errno::ENOENT) }
 }
 
-/// A file that was made and opened.
+/// A file that was made and opened: nothing is left that could fail.
 #[derive(Debug)]
 pub(crate) struct Made {
     /// What holds the inode: `O_PATH`.
     pub(crate) held: OwnedFd,
-    /// Its data.
-    pub(crate) data: OwnedFd,
-    /// Whether the page cache can be used, as [`data::open`] has it.
-    pub(crate) cached: bool,
+    pub(crate) stat: Statx,
+    pub(crate) data: Data,
 }
 
+/// What a file needs beside the descriptor that it was made with.
+fn whole(fd: BorrowedFd<'_>, how: Opening, backing: &Backing) -> Result<Whole> {
+    let held = backing.reopen(fd, OFlags::PATH).answer()?;
+    let direct = data::open_direct(fd, how.flags, how.writeback, backing)?;
+    Ok((held, attributes(fd).answer()?, direct))
+}
+
+type Whole = (OwnedFd, Statx, Option<Direct>);
+
 impl Made {
-    fn new(data: OwnedFd, backing: &Backing) -> Result<Self> {
-        let held = backing.reopen(data.as_fd(), OFlags::PATH).answer()?;
-        Ok(Self { held, data, cached: true })
+    fn new((held, stat, direct): Whole, fd: OwnedFd, how: Opening) -> Self {
+        Self { held, stat, data: Data::new(fd, direct, true, how.flags) }
     }
 }
 
-/// Makes and opens a regular file.
+/// Makes and opens a regular file. Where it was made and cannot be opened, it goes again; only
+/// where O_DIRECT is refused it stays, as open(2) has it.
 pub(crate) fn file(
     at: Place<'_>,
     how: Opening,
@@ -109,21 +121,39 @@ pub(crate) fn file(
     match caller.run(backing, || openat(at.directory, at.name, flags, mode)) {
         // Somebody was first: an open, unless the caller insists on making it.
         Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => existing(at, how, caller, backing),
-        made => Made::new(made?, backing),
+        made => {
+            let fd = made?;
+            let whole = whole(fd.as_fd(), how, backing).inspect_err(|errno| {
+                if *errno != Errno::EINVAL {
+                    unmake(at, fd.as_fd());
+                }
+            })?;
+            Ok(Made::new(whole, fd, how))
+        }
+    }
+}
+
+/// Takes away what was just made, unless the name means something else meanwhile. Descriptors may
+/// be what there is none of.
+fn unmake(at: Place<'_>, fd: BorrowedFd<'_>) {
+    let named = statx(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO);
+    if let (Ok(named), Ok(made)) = (named, attributes(fd))
+        && key_of(&named) == key_of(&made)
+    {
+        let _ = unlinkat(at.directory, at.name, AtFlags::empty());
     }
 }
 
 /// Opens a file that the kernel did not know of. Nobody has checked yet whether the caller may.
 fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> Result<Made> {
     let held = of_kind(at, FileType::RegularFile, backing).map_err(|_| Errno::EEXIST)?;
-    let exactly = data::open_flags(how.flags, false);
-    let checked = caller.run_checked(backing, || backing.reopen(held.as_fd(), exactly))?;
-    if data::open_flags(how.flags, how.writeback) == exactly {
-        return Ok(Made { held, data: checked, cached: true });
-    }
+    let asked = OFlags::from_bits_retain(how.flags) & (OFlags::APPEND | OFlags::DIRECT);
+    let exactly = data::open_flags(how.flags, false) | asked;
+    caller.run_checked(backing, || backing.reopen(held.as_fd(), exactly).map(drop))?;
     let again = how.flags & !OFlags::TRUNC.bits();
-    let (data, cached) = data::open(held.as_fd(), again, how.writeback, backing)?;
-    Ok(Made { held, data, cached })
+    let data = data::open(held.as_fd(), again, how.writeback, backing)?;
+    let stat = attributes(held.as_fd()).answer()?;
+    Ok(Made { held, stat, data })
 }
 
 /// Makes and opens a regular file without a name.
@@ -137,5 +167,6 @@ pub(crate) fn nameless(
     let wanted = data::open_flags(how.flags, how.writeback) - OFlags::TRUNC;
     let flags = wanted | insists | OFlags::TMPFILE | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
-    Made::new(caller.run(backing, || openat(directory, c".", flags, mode))?, backing)
+    let fd = caller.run(backing, || openat(directory, c".", flags, mode))?;
+    Ok(Made::new(whole(fd.as_fd(), how, backing)?, fd, how))
 }

@@ -9,22 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusewire::Context;
-use fusewire::proto::flags::FOpenFlags;
-use fusewire::proto::{Entry, Errno, Generation, NodeId, Opened, Result};
-use rustix::fs::{AtFlags, unlinkat};
+use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags};
+use fusewire::proto::notify::Notification;
+use fusewire::proto::{Entry, Errno, Generation, Name, NodeId, Opened, Result};
+use rustix::fs::{AtFlags, Statx, unlinkat};
 use rustix::thread::CapabilitySet;
 
 use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
 use crate::backing::{Backing, attributes};
 use crate::caller;
-use crate::data;
+use crate::data::{Data, Mover};
 use crate::error::Answer;
+use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
-use crate::make::{Made, Opening, Place};
+use crate::make::{Made, Place};
 use crate::node::{Node, Pin};
-use crate::options::{Cache, Options};
+use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
+use crate::through::Server;
 
 /// A directory that is mirrored; shared by all shards.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Mirror {
     pub(crate) table: Table,
     pub(crate) files: Handles<OpenFile>,
     pub(crate) directories: Handles<OpenDir>,
+    pub(crate) figures: Figures,
     pub(crate) options: Options,
 }
 
@@ -46,7 +50,8 @@ impl Mirror {
         let table = Table::new(&backing, options.fd_budget)
             .map_err(|errno| io::Error::from_raw_os_error(errno.raw()))?;
         let (files, directories) = (Handles::default(), Handles::default());
-        Ok(Arc::new(Self { backing, table, files, directories, options }))
+        let figures = Figures::default();
+        Ok(Arc::new(Self { backing, table, files, directories, figures, options }))
     }
 
     /// Whether files can be known without a descriptor, so that the budget is kept.
@@ -62,47 +67,100 @@ impl Mirror {
     /// The answer for what `fd` refers to, with one lookup given.
     pub(crate) fn entry(&self, fd: OwnedFd) -> Result<Entry> {
         let stat = attributes(fd.as_fd()).answer()?;
-        let node = self.table.enter(fd, &stat, &self.backing);
-        Ok(Entry {
+        Ok(self.enter(fd, &stat).0)
+    }
+
+    fn enter(&self, fd: OwnedFd, stat: &Statx) -> (Entry, Arc<Node>) {
+        let node = self.table.enter(fd, stat, &self.backing);
+        let entry = Entry {
             nodeid: node.id,
             generation: Generation(0),
             entry_valid: self.options.entry_timeout,
             attr_valid: self.attr_valid(&node),
-            attr: attr(&node, &stat),
-        })
+            attr: attr(&node, stat),
+        };
+        (entry, node)
     }
 
     /// How long the kernel may keep attributes of a node.
     pub(crate) fn attr_valid(&self, node: &Node) -> Duration {
         let Options { file_timeout, attr_timeout, .. } = self.options;
+        if node.through.changes_unseen() {
+            return Duration::ZERO;
+        }
         if node.kind == KIND_REGULAR { file_timeout } else { attr_timeout }
     }
 
-    /// The answer for an open file; `cached` where the page cache can be used.
-    pub(crate) fn opened(&self, file: OpenFile, cached: bool) -> Opened {
-        let keeps = match self.options.cache {
-            Cache::Always => true,
-            Cache::Auto => file.node.is_unchanged(file.as_fd()),
-            Cache::Never => false,
+    /// The answer for an open file.
+    pub(crate) fn opened(&self, cx: &Context<'_>, node: Arc<Node>, data: Data) -> Opened {
+        let cached = data.cached && !self.options.is_direct();
+        let held = Arc::clone(&node);
+        let file = OpenFile::new(node, data, |data| self.register(cx, &held, data));
+        let (flags, backing_id) = match file.server {
+            Server::Kernel(id) => {
+                self.figures.by_kernel.count();
+                (FOpenFlags::PASSTHROUGH, id)
+            }
+            Server::Here { stale } => {
+                self.figures.by_us.count();
+                let keeps = match self.options.cache {
+                    Cache::Always => !stale,
+                    Cache::Auto => file.node.is_unchanged(file.as_fd()) && !stale,
+                    Cache::Never => false,
+                };
+                (how_cached(cached, keeps), 0)
+            }
         };
-        let flags = if !cached || self.options.is_direct() {
-            FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES
-        } else if keeps {
-            FOpenFlags::KEEP_CACHE
-        } else {
-            FOpenFlags::empty()
-        };
-        Opened { fh: self.files.insert(Arc::new(file)), flags, ..Opened::default() }
+        Opened { fh: self.files.insert(Arc::new(file)), flags, backing_id }
+    }
+
+    /// Has the kernel serve a file, where that is wanted, agreed and possible.
+    ///
+    /// By the descriptor that holds the inode, as one that may write would keep others from
+    /// executing the file for as long as anybody reads it; older kernels take no `O_PATH` (EBADF).
+    fn register(
+        &self,
+        cx: &Context<'_>,
+        node: &Node,
+        data: BorrowedFd<'_>,
+    ) -> Option<fusewire::Backing> {
+        let agreed = cx.agreement().flags.contains(InitFlags::PASSTHROUGH);
+        if self.options.io != DataPath::Kernel || !agreed {
+            return None;
+        }
+        let registered = self.pin(node).and_then(|pin| match cx.register_backing(&pin) {
+            Ok(_) if !self.backing.can_be_served(pin.as_fd()) => Err(Errno::EOPNOTSUPP),
+            Err(Errno::EBADF) => cx.register_backing(data),
+            registered => registered,
+        });
+        registered.inspect_err(|errno| self.figures.refused(*errno)).ok()
     }
 
     /// The answer for what was made and opened.
-    pub(crate) fn created(&self, made: Made, how: Opening) -> Result<(Entry, Opened)> {
-        let Made { held, data, cached } = made;
-        let direct = data::open_direct(held.as_fd(), how.flags, how.writeback, &self.backing);
-        let entry = self.entry(held)?;
-        let node = self.table.get(entry.nodeid)?;
-        let file = OpenFile::new(node, data, direct, data::may_write(how.flags));
-        Ok((entry, self.opened(file, cached)))
+    pub(crate) fn created(&self, cx: &Context<'_>, made: Made) -> (Entry, Opened) {
+        let (entry, node) = self.enter(made.held, &made.stat);
+        (entry, self.opened(cx, node, made.data))
+    }
+
+    /// Has the kernel look a name up again that it may have kept as missing for long. It holds the
+    /// directory's lock, so this comes after the answer.
+    pub(crate) fn look_anew(&self, cx: &Context<'_>, name: &Name) {
+        if self.options.cache == Cache::Always {
+            let (parent, flags) = (cx.node(), InvalEntryFlags::empty());
+            drop(cx.notifier().send(&Notification::InvalEntry { parent, name, flags }));
+        }
+    }
+
+    /// What moves the data of a request.
+    pub(crate) fn mover<'a>(&'a self, cx: &'a Context<'_>) -> Mover<'a> {
+        Mover { io: cx.io(), path: self.options.io, figures: &self.figures }
+    }
+
+    /// Counts of what was opened and moved, by which way: `handles` by who serves them (`kernel`,
+    /// or by `Options::io`), `fallbacks` from the kernel by what it said, `reads` and `writes`.
+    #[must_use]
+    pub fn figures(&self) -> serde_json::Value {
+        self.figures.json(self.options.io)
     }
 
     /// Has a descriptor hold what is about to lose its name, where a handle does not.
@@ -136,11 +194,12 @@ impl Mirror {
         make(Place { directory: directory.as_fd(), name }).and_then(|fd| self.entry(fd))
     }
 
-    /// FALLOCATE and COPY_FILE_RANGE have no flag that says whether set-id bits are to go.
-    pub(crate) fn changed_by(&self, cx: &Context<'_>, file: &OpenFile) -> Result<()> {
-        let mode = attributes(file.as_fd()).answer()?.stx_mode;
+    /// FALLOCATE and COPY_FILE_RANGE have no flag that says whether set-id bits are to go, nor has
+    /// a SETATTR that asks for nothing, which also comes before a write that takes capabilities.
+    pub(crate) fn changed_by(&self, cx: &Context<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+        let mode = attributes(fd).answer()?.stx_mode;
         if mode & 0o6000 != 0 && !caller::has(cx, CapabilitySet::FSETID) {
-            kill_set_id(file.as_fd(), &self.backing)?;
+            kill_set_id(fd, &self.backing)?;
         }
         Ok(())
     }
@@ -168,5 +227,14 @@ impl Mirror {
             return node.ino;
         }
         self.table.shown(node.key.device, listed.ino)
+    }
+}
+
+/// What the kernel may do with the page cache.
+fn how_cached(cached: bool, keeps: bool) -> FOpenFlags {
+    match (cached, keeps) {
+        (false, _) => FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES,
+        (true, true) => FOpenFlags::KEEP_CACHE,
+        (true, false) => FOpenFlags::empty(),
     }
 }

@@ -14,6 +14,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
 use crate::sys::FileHandle;
+use crate::through::Through;
 
 /// What tells inodes apart, of those that exist at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) lookups: AtomicU64,
     /// Open handles that may write.
     pub(crate) writers: AtomicU32,
+    /// Open handles, and who serves them.
+    pub(crate) through: Through,
     late: Mutex<Late>,
     seen: Mutex<Option<Version>>,
 }
@@ -140,6 +143,7 @@ impl Node {
             handle,
             lookups: AtomicU64::new(0),
             writers: AtomicU32::new(0),
+            through: Through::default(),
             late: Mutex::default(),
             seen: Mutex::default(),
         }

@@ -38,6 +38,26 @@ pub enum DataPath {
     Ring,
     /// All by system calls of that shard.
     Sync,
+    /// The kernel serves regular files itself, without us, where it can; the rest as `Auto`. The
+    /// session must ask for it (`fusewire::Config::passthrough`), and then has no write-back.
+    Kernel,
+}
+
+impl DataPath {
+    /// How the data move that come here.
+    pub(crate) fn without_kernel(self) -> Self {
+        if self == Self::Kernel { Self::Auto } else { self }
+    }
+
+    /// The name as the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ring => "ring",
+            Self::Sync => "sync",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 /// Choices that hold for the whole mount.
