@@ -10,7 +10,7 @@ use crate::common::{
 const COPY: u64 = 256 * MIB_U64;
 
 cases!(writeback, Plan::new().seconds(120); a_large_copy_arrives_in_large_pieces);
-cases!(mounts; a_sequential_read_asks_for_many_pages);
+cases!(served; a_sequential_read_asks_for_many_pages);
 cases!(writeback; scattered_pages_are_not_joined, one_run_is_one_write);
 
 /// A block that is unlike every other block.

@@ -24,7 +24,7 @@ cases!(
     close_waits_for_the_daemon,
     fsync_waits_for_the_daemon,
 );
-cases!(mounts; a_synchronous_write_is_in_the_filesystem);
+cases!(served; a_synchronous_write_is_in_the_filesystem);
 cases!(everywhere; content_survives_the_caches, a_writer_that_dies_loses_nothing);
 
 const LEN: usize = 3 * MIB + 77;

@@ -23,7 +23,7 @@ cases!(
     one_slot_serves_many_threads,
 );
 cases!(
-    mounts, Plan::new().options(&["--max-write", "4K", "--memory-budget", "1M"]);
+    served, Plan::new().options(&["--max-write", "4K", "--memory-budget", "1M"]);
     small_pieces_make_a_whole,
 );
 // Over io_uring with the default options only: where an entry has room for less than a value, Linux

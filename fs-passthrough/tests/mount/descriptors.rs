@@ -2,10 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use crate::backing;
 use crate::common::{Place, Plan, cases, forget_inodes, open_rw, pattern, read_at, same_bytes};
@@ -14,6 +18,7 @@ cases!(
     mounts;
     what_is_forgotten_leaves_nothing,
     a_listing_leaves_nothing,
+    a_create_without_descriptors_leaves_nothing,
 );
 cases!(
     mounts, Plan::new().options(&["--fd-budget", "20"]);
@@ -23,12 +28,12 @@ cases!(
 );
 
 /// Descriptors of the daemon.
-fn count(place: &Place) -> usize {
+pub(crate) fn count(place: &Place) -> usize {
     fs::read_dir(format!("/proc/{}/fd", place.pid().as_raw_nonzero())).unwrap().count()
 }
 
 /// Waits for FORGETs, which nobody announces.
-fn falls_to(place: &Place, wanted: usize) {
+pub(crate) fn falls_to(place: &Place, wanted: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while count(place) > wanted {
         assert!(Instant::now() < deadline, "{} descriptors, {wanted} before", count(place));
@@ -84,6 +89,41 @@ fn a_listing_leaves_nothing(place: &Place) {
         assert_eq!(fs::read_dir(place.path("d4")).unwrap().count(), 60);
     }
     falls_to(place, before);
+}
+
+/// Whichever of its descriptors the daemon fails to get.
+fn a_create_without_descriptors_leaves_nothing(place: &Place) {
+    let create = |name: &str| {
+        let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap();
+        let mut options = File::options();
+        options.write(true).create_new(true).custom_flags(direct).open(place.path(name))
+    };
+    drop(create("warm").unwrap());
+    let pid = Some(place.pid());
+    let limit = getrlimit(Resource::Nofile);
+    let set = |current| {
+        let limit = Rlimit { current: Some(current), maximum: limit.maximum };
+        prlimit(pid, Resource::Nofile, limit).unwrap()
+    };
+    // Some that are counted here are on their way out.
+    let (least, before) = (count(place) as u64 - 8, set(4096));
+    let (mut made, mut failed) = (0, 0);
+    for room in 0..24 {
+        let name = format!("f{room}");
+        set(least + room);
+        let result = create(&name);
+        set(4096);
+        if let Err(error) = result {
+            assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()), "{error}");
+            assert!(!backing(place).join(&name).exists(), "a file is left at {room}");
+            failed += 1;
+        } else {
+            made += 1;
+        }
+    }
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    assert!(made > 2 && failed > 2, "{made} made, {failed} failed");
+    fs::write(place.path("after"), "x").unwrap();
 }
 
 fn a_large_tree_takes_few_descriptors(place: &Place) {

@@ -10,6 +10,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Each case also where the kernel serves the data itself.
+macro_rules! kernel_cases {
+    ($($case:tt)*) => { $($case)* };
+}
+pub(crate) use kernel_cases;
+
 #[path = "../../../fs-memory/tests/mount/common/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared, and not all of it used here")]
 mod common;
@@ -43,6 +49,7 @@ mod stress;
 
 mod callers;
 mod descriptors;
+mod kernel;
 mod outside;
 mod times;
 

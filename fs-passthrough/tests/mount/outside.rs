@@ -26,6 +26,7 @@ cases!(
     data_are_kept_until_others_change_them,
     links_lead_nowhere,
     attributes_of_chattr,
+    what_can_only_be_appended_to_is_appended_to,
 );
 cases!(
     mounts, Plan::new().options(&["--entry-timeout", "0", "--attr-timeout", "0"]);
@@ -211,6 +212,36 @@ fn attributes_of_chattr(place: &Place) {
     fails(fs::remove_file(&inside), Errno::PERM, "removing it");
     assert!(chattr("-i", &inside));
     assert!(!has(&outside, 'i'));
+}
+
+/// With write-back too: there a page would otherwise come whole, and be appended whole.
+fn what_can_only_be_appended_to_is_appended_to(place: &Place) {
+    struct Flag<'a>(&'a Path);
+    impl Drop for Flag<'_> {
+        fn drop(&mut self) {
+            let _ = Command::new("chattr").arg("-a").arg(self.0).status();
+        }
+    }
+    let (inside, outside) = (place.path("log"), backing(place).join("log"));
+    fs::write(&outside, "first\n").unwrap();
+    let _flag = Flag(&outside);
+    if !Command::new("chattr").arg("+a").arg(&outside).status().unwrap().success() {
+        return place.skipped("chattr does not work on what is mirrored");
+    }
+    let (mut one, mut other) = (open_append(&inside), open_append(&inside));
+    let mut wanted = "first\n".to_owned();
+    for round in 0..100 {
+        let line = format!("{round}{}\n", "-".repeat(round));
+        if round % 2 == 0 { &mut one } else { &mut other }.write_all(line.as_bytes()).unwrap();
+        wanted.push_str(&line);
+        assert_eq!(fs::metadata(&inside).unwrap().len(), wanted.len() as u64);
+    }
+    assert_eq!(fs::read_to_string(&inside).unwrap(), wanted);
+    drop((one, other));
+    assert_eq!(fs::read_to_string(&outside).unwrap(), wanted);
+    fails(File::options().write(true).open(&inside), Errno::PERM, "writing anywhere");
+    fails(File::create(&inside), Errno::PERM, "cutting");
+    fails(fs::remove_file(&inside), Errno::PERM, "removing");
 }
 
 fn an_append_finds_the_end_that_others_made(place: &Place) {

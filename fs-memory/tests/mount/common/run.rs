@@ -30,18 +30,27 @@ pub(crate) enum Kind {
     UringThrough,
     /// `/dev/fuse`, write-back off.
     DeviceThrough,
+    /// FUSE-over-io_uring, and the kernel serves the data itself.
+    #[allow(dead_code, reason = "made where `kernel_cases` makes any")]
+    UringKernel,
+    /// `/dev/fuse`, and the kernel serves the data itself.
+    #[allow(dead_code, reason = "made where `kernel_cases` makes any")]
+    DeviceKernel,
 }
 
 impl Kind {
     /// How to start the daemon; `None` where there is none.
     pub(crate) fn setup(self) -> Option<Setup> {
         let setup = |transport, writeback| Some(Setup { writeback, ..Setup::new(transport) });
+        let kernel = |transport| setup(transport, false).map(|it| it.with(&["--io", "kernel"]));
         match self {
             Self::Native => None,
             Self::Uring => setup(Transport::Uring, true),
             Self::Device => setup(Transport::Device, true),
             Self::UringThrough => setup(Transport::Uring, false),
             Self::DeviceThrough => setup(Transport::Device, false),
+            Self::UringKernel => kernel(Transport::Uring),
+            Self::DeviceKernel => kernel(Transport::Device),
         }
     }
 }
@@ -194,26 +203,40 @@ pub(crate) use drills;
 /// Makes a module per body, with a test per kind of place.
 ///
 /// `everywhere` is tmpfs and all mounts, `mounts` all mounts, `writeback` the mounts that have
-/// it on, `through` those that have it off, `device` those over `/dev/fuse`; an optional plan
-/// comes before the names.
+/// it on, `through` those that have it off, `served` all but those where the kernel serves data
+/// itself, `kernel` those alone, `device` those over `/dev/fuse`; an optional plan comes before the
+/// names. Where the kernel serves data there are cases only if `kernel_cases` of the root of the
+/// tests makes them.
 macro_rules! cases {
     (everywhere $($rest:tt)*) => {
         $crate::common::cases!(@plan [native: Native, uring: Uring, device: Device,
-            uring_through: UringThrough, device_through: DeviceThrough] $($rest)*);
+            uring_through: UringThrough, device_through: DeviceThrough;
+            uring_kernel: UringKernel, device_kernel: DeviceKernel] $($rest)*);
     };
     (mounts $($rest:tt)*) => {
         $crate::common::cases!(@plan [uring: Uring, device: Device,
-            uring_through: UringThrough, device_through: DeviceThrough] $($rest)*);
+            uring_through: UringThrough, device_through: DeviceThrough;
+            uring_kernel: UringKernel, device_kernel: DeviceKernel] $($rest)*);
+    };
+    (served $($rest:tt)*) => {
+        $crate::common::cases!(@plan [uring: Uring, device: Device,
+            uring_through: UringThrough, device_through: DeviceThrough;] $($rest)*);
     };
     (writeback $($rest:tt)*) => {
-        $crate::common::cases!(@plan [uring: Uring, device: Device] $($rest)*);
+        $crate::common::cases!(@plan [uring: Uring, device: Device;] $($rest)*);
     };
     (through $($rest:tt)*) => {
         $crate::common::cases!(@plan
-            [uring_through: UringThrough, device_through: DeviceThrough] $($rest)*);
+            [uring_through: UringThrough, device_through: DeviceThrough;
+            uring_kernel: UringKernel, device_kernel: DeviceKernel] $($rest)*);
+    };
+    (kernel $($rest:tt)*) => {
+        $crate::common::cases!(@plan
+            [; uring_kernel: UringKernel, device_kernel: DeviceKernel] $($rest)*);
     };
     (device $($rest:tt)*) => {
-        $crate::common::cases!(@plan [device: Device, device_through: DeviceThrough] $($rest)*);
+        $crate::common::cases!(@plan [device: Device, device_through: DeviceThrough;
+            device_kernel: DeviceKernel] $($rest)*);
     };
     (@plan $kinds:tt, $plan:expr; $($name:ident),+ $(,)?) => {
         $( $crate::common::cases!(@case $kinds $plan, $name); )+
@@ -221,16 +244,21 @@ macro_rules! cases {
     (@plan $kinds:tt; $($name:ident),+ $(,)?) => {
         $( $crate::common::cases!(@case $kinds $crate::common::Plan::new(), $name); )+
     };
-    (@case [$($test:ident: $kind:ident),+] $plan:expr, $name:ident) => {
+    (@case [$($test:ident: $kind:ident),*; $($more:ident: $kernel:ident),*]
+        $plan:expr, $name:ident) => {
         mod $name {
             use super::*;
-            $(
-                #[test]
-                fn $test() {
-                    let kind = $crate::common::Kind::$kind;
-                    $crate::common::run(module_path!(), stringify!($test), $plan, kind, $name);
-                }
-            )+
+            $( $crate::common::cases!(@test $test $kind $plan, $name); )*
+            $crate::kernel_cases! {
+                $( $crate::common::cases!(@test $more $kernel $plan, $name); )*
+            }
+        }
+    };
+    (@test $test:ident $kind:ident $plan:expr, $name:ident) => {
+        #[test]
+        fn $test() {
+            let kind = $crate::common::Kind::$kind;
+            $crate::common::run(module_path!(), stringify!($test), $plan, kind, $name);
         }
     };
 }
