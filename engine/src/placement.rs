@@ -2,8 +2,8 @@
 //!
 //! Such a caller sleeps while its request is served. On its CPU the shard starts where the caller
 //! stops, and the other way round; on another CPU each of the two steps wakes an idle one, which
-//! takes longer than most requests. Requests that overlap, or move many bytes, gain by a second CPU:
-//! for those the thread is free, as it was at its start.
+//! takes longer than most requests. Requests that overlap, or move many bytes, gain by a second
+//! CPU: for those the thread is free, as it was at its start.
 //!
 //! Only a queue of FUSE-over-io_uring tells the CPU (`fs/fuse/dev_uring.c,
 //! fuse_uring_task_to_queue`). Never known here: what the requests are. Neighbour: `shard`.
