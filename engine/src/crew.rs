@@ -257,17 +257,22 @@ impl Seat {
         hello: Sender<Hello>,
     ) -> End {
         let (go, gone) = channel();
-        let (parts, result) = match parts {
-            Ok(parts) => (Some(parts), Ok(())),
+        let ready = parts.and_then(|parts| {
+            let service = make(self.shard);
+            let started = service.start();
+            started.map_err(|error| Refusal::Fatal(start("the filesystem", error)))?;
+            Ok((parts, Rc::new(service)))
+        });
+        let (ready, result) = match ready {
+            Ok(ready) => (Some(ready), Ok(())),
             Err(refusal) => (None, Err(refusal)),
         };
-        let service = parts.is_some().then(|| Rc::new(make(self.shard)));
         // Nobody to hear it means that the session gave up already.
         let _ = hello.send(Hello { result, go });
         // So that the session sees the end of the channel when another shard panics in `make`.
         drop(hello);
-        match (parts, service) {
-            (Some(parts), Some(service)) if gone.recv().is_ok() => run(parts, service),
+        match ready {
+            Some((parts, service)) if gone.recv().is_ok() => run(parts, service),
             _ => End::Unmounted,
         }
     }

@@ -3,6 +3,8 @@
 //! Never known here: slots and transports. Neighbours: `filesystem` declares the methods,
 //! `service` the seam.
 
+use std::io;
+
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::op::IoCtl;
@@ -39,6 +41,10 @@ fn filled(answer: Result<()>, finish: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 impl<F: Filesystem> Service for Serve<F> {
+    fn start(&self) -> io::Result<()> {
+        self.0.start()
+    }
+
     async fn call(&self, cx: &Context<'_>, op: Operation<'_>, out: Out<'_>) -> Outcome {
         let fs = &self.0;
         match op {

@@ -9,6 +9,8 @@
 
 #![allow(async_fn_in_trait, reason = "a future stays on its shard's thread and need not be Send")]
 
+use std::io;
+
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::op::{
     Access, BMap, CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetLk,
@@ -57,6 +59,16 @@ pub trait Filesystem: 'static {
     /// The INIT flags that this type can honour. Of these, a session asks for what its
     /// configuration does not forbid and the kernel offers.
     const WISHES: InitFlags;
+
+    /// Called once for each instance, on the thread of its shard, before the first request. Ring,
+    /// device and memory are open by then: what belongs to a thread, privileges among it, can be
+    /// given up here.
+    ///
+    /// # Errors
+    /// End the start of the session: nothing is left mounted.
+    fn start(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     handler! {
         /// Finds a name in the directory [`Context::node`]; gives the kernel one lookup.

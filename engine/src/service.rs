@@ -7,6 +7,8 @@
 
 #![allow(async_fn_in_trait, reason = "a future stays on its shard's thread and need not be Send")]
 
+use std::io;
+
 use fusewire_proto::{LookupCount, NodeId, Operation};
 
 use crate::context::Context;
@@ -14,6 +16,14 @@ use crate::reply::{Out, Outcome};
 
 /// What answers requests; one instance per shard, so `Rc` and `Cell` are fine.
 pub trait Service: 'static {
+    /// Called once, on the shard's own thread, before its first request and when all that the
+    /// shard itself needs is open: what the thread gives up here it need not have again. A layer
+    /// hands it on.
+    ///
+    /// # Errors
+    /// End the start of the session.
+    fn start(&self) -> io::Result<()>;
+
     /// Answers one operation. INIT and INTERRUPT never come here: the session has them.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io;
 use std::pin::Pin;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -347,6 +348,38 @@ fn an_unmount_from_outside_is_a_good_end(mut served: Served) {
 
 /// What makes the filesystems panics for one shard: the others and the mount must not stay.
 fn a_factory_that_panics_is_an_error(served: Served) {
+    refuses_to_start(&served, |shard| {
+        assert!(shard == 0, "a factory that panics, on purpose");
+        OneStarts(0)
+    });
+    served.reads_right("plain");
+}
+
+/// A filesystem of which one instance cannot start.
+struct OneStarts(usize);
+
+impl Filesystem for OneStarts {
+    const WISHES: InitFlags = InitFlags::empty();
+
+    fn start(&self) -> io::Result<()> {
+        let name = std::thread::current().name().map(str::to_owned);
+        assert_eq!(name, Some(format!("fusewire-{}", self.0)), "the shard's own thread");
+        if self.0 == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOTUNIQ)) }
+    }
+}
+
+fn a_filesystem_that_cannot_start_is_an_error(served: Served) {
+    let error = refuses_to_start(&served, OneStarts);
+    let Error::Start { source, .. } = error else { unreachable!("{error}") };
+    assert_eq!(source.raw_os_error(), Some(libc::ENOTUNIQ));
+    served.reads_right("plain");
+}
+
+/// Mounts another one with two shards, on the same transport. Returns why that failed.
+fn refuses_to_start<F: Filesystem>(
+    served: &Served,
+    make: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> Error {
     let (transport, _) = served.mounted.session().transport();
     let transport = match transport {
         TransportKind::Uring => TransportChoice::Uring,
@@ -355,18 +388,13 @@ fn a_factory_that_panics_is_an_error(served: Served) {
     let dir = tempfile::tempdir().unwrap();
     let config = Config::new(dir.path()).transport(transport).shards(Some(2)).signals(false);
     let (done, waited) = channel();
-    std::thread::spawn(move || {
-        let result = Session::mount(config, |shard| {
-            assert!(shard == 0, "a factory that panics, on purpose");
-            Odd { seen: Arc::default(), big: Arc::default() }
-        });
-        done.send(result.map(drop)).unwrap();
-    });
+    std::thread::spawn(move || done.send(Session::mount(config, make).map(drop)).unwrap());
     let result = waited.recv_timeout(Duration::from_secs(10)).expect("a start that ends");
-    assert!(matches!(result, Err(Error::Start { .. })), "{result:?}");
+    let error = result.expect_err("not all shards can start");
+    assert!(matches!(error, Error::Start { .. }), "{error}");
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(dir.path().to_str().unwrap()), "a mount is left");
-    served.reads_right("plain");
+    error
 }
 
 fn on(transport: TransportChoice, body: fn(Served)) {
@@ -388,4 +416,5 @@ on_both! {
     an_abort_is_an_error,
     an_unmount_from_outside_is_a_good_end,
     a_factory_that_panics_is_an_error,
+    a_filesystem_that_cannot_start_is_an_error,
 }
