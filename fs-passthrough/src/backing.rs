@@ -9,6 +9,7 @@
 //!
 //! Never known here: nodes. Neighbours: `sys` has what is unsafe, `node` keeps what is opened.
 
+use std::ffi::CStr;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,13 +20,16 @@ use rustix::fs::{
     statx,
 };
 use rustix::io::{ReadWriteFlags, preadv2};
-use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::path::DecInt;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::path::{Arg, DecInt};
 
 use crate::error::Answer;
 use crate::options::Options;
 use crate::sys::{self, FileHandle};
 
+/// Where a descriptor's number names what it refers to.
+const DESCRIPTORS: &CStr = c"/proc/self/fd";
+const PROCESSES: &CStr = c"/proc";
 /// How a name is looked up.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV)
@@ -43,6 +47,8 @@ pub(crate) struct Backing {
     anchor: OwnedFd,
     /// `/proc/self/fd`.
     descriptors: OwnedFd,
+    /// `/proc`.
+    processes: OwnedFd,
     has_handles: bool,
 }
 
@@ -52,18 +58,16 @@ impl Backing {
     /// # Errors
     /// It is none, or `/proc` is not there.
     pub(crate) fn open(path: &Path, options: &Options) -> io::Result<Self> {
-        let root = private_copy(path, options).or_else(|_| {
-            open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        })?;
+        let root = private_copy(path, attributes_of(options)).or_else(|_| open_directory(path))?;
         if FileType::from_raw_mode(attributes(root.as_fd())?.stx_mode.into()) != FileType::Directory
         {
             return Err(rustix::io::Errno::NOTDIR.into());
         }
         let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let anchor = openat(&root, c".", directory, Mode::empty())?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptors = open(c"/proc/self/fd", flags, Mode::empty())?;
-        let mut backing = Self { root, anchor, descriptors, has_handles: true };
+        let descriptors = descriptors_alone().or_else(|_| open_directory(DESCRIPTORS))?;
+        let processes = processes_alone().or_else(|_| open_directory(PROCESSES))?;
+        let mut backing = Self { root, anchor, descriptors, processes, has_handles: true };
         backing.has_handles = sys::handle_of(backing.root())
             .and_then(|handle| sys::open_handle(backing.anchor.as_fd(), &handle, libc::O_PATH))
             .is_ok();
@@ -78,6 +82,13 @@ impl Backing {
     /// `/proc/self/fd`, where a descriptor's number names what it refers to.
     pub(crate) fn descriptors(&self) -> BorrowedFd<'_> {
         self.descriptors.as_fd()
+    }
+
+    /// Reads a small file of `/proc`.
+    pub(crate) fn of_processes(&self, name: &str) -> io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.processes, name, flags, Mode::empty())?;
+        io::read_to_string(std::fs::File::from(file))
     }
 
     /// Whether files can be known without a descriptor.
@@ -125,13 +136,35 @@ pub(crate) fn attributes(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)
 }
 
+fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// What the mount of a mirror is to be like; nothing is executed there, and no device opened.
+fn attributes_of(options: &Options) -> MountAttrFlags {
+    let mut set = MountAttrFlags::MOUNT_ATTR_NODEV;
+    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, options.readonly);
+    set.set(MountAttrFlags::MOUNT_ATTR_NOATIME, options.noatime);
+    set
+}
+
+/// `/proc/self/fd` with nothing above it.
+pub(crate) fn descriptors_alone() -> rustix::io::Result<OwnedFd> {
+    private_copy(DESCRIPTORS, MountAttrFlags::empty())
+}
+
+/// `/proc` to look at: nobody's root or working directory can be reached through it.
+pub(crate) fn processes_alone() -> rustix::io::Result<OwnedFd> {
+    let look = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
+    private_copy(PROCESSES, look)
+}
+
 /// A copy of the mount that holds `path`, rooted there, with nothing mounted on it; it is in
 /// nobody's namespace and ends with its descriptor.
-fn private_copy(path: &Path, options: &Options) -> rustix::io::Result<OwnedFd> {
+fn private_copy(path: impl Arg, set: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let copy = open_tree(CWD, path, flags)?;
-    let made = sys::make_private(copy.as_fd(), options.readonly, options.noatime);
-    made.map_err(|_| rustix::io::Errno::PERM)?;
+    sys::make_private(copy.as_fd(), set).map_err(|_| rustix::io::Errno::PERM)?;
     Ok(copy)
 }
 
@@ -162,7 +195,7 @@ mod tests {
     fn a_readonly_copy_is_readonly() {
         let directory = tempfile::tempdir().unwrap();
         let options = Options { readonly: true, noatime: true, ..Options::default() };
-        if private_copy(directory.path(), &options).is_err() {
+        if private_copy(directory.path(), attributes_of(&options)).is_err() {
             return;
         }
         let backing = Backing::open(directory.path(), &options).unwrap();

@@ -7,8 +7,7 @@
 //!
 //! Never known here: nodes. Neighbours: `make` makes things, `xattr` needs the thread's directory.
 
-use std::cell::Cell;
-use std::fs;
+use std::io;
 
 use fusewire::Context;
 use fusewire::proto::flags::InitFlags;
@@ -22,28 +21,22 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_g
 
 use crate::backing::Backing;
 use crate::error::Answer;
+use crate::jail::Jail;
 
 /// What setfsuid(2) refuses, and so tells the present one for.
 const NOBODY: u32 = u32::MAX;
 
-thread_local! {
-    static IS_OWN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Makes this thread's umask and working directory its own, once. The directory becomes
+/// Makes this thread's umask and working directory its own, and locks it in. The directory becomes
 /// `/proc/self/fd`, where a descriptor's number is a path.
-pub(crate) fn own_thread(backing: &Backing) -> Result<()> {
-    if IS_OWN.get() {
-        return Ok(());
-    }
-    unshare(CloneFlags::CLONE_FS).map_err(|_| Errno::EPERM)?;
-    fchdir(backing.descriptors()).answer()?;
+pub(crate) fn own_thread(backing: &Backing, jail: Option<&Jail>) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS)?;
+    jail.map_or(Ok(()), Jail::enter)?;
+    fchdir(backing.descriptors())?;
     umask(Mode::empty());
     if geteuid().is_root() {
-        set_thread_groups(&[]).answer()?;
+        set_thread_groups(&[])?;
     }
-    IS_OWN.set(true);
-    Ok(())
+    jail.map_or(Ok(()), Jail::lock)
 }
 
 /// Somebody in whose name something is made.
@@ -62,12 +55,17 @@ impl Caller {
     /// With CREATE_SUPP_GROUP the kernel says whether the caller is in the directory's group,
     /// which is all that making something depends on once permissions are checked; without, all
     /// groups are looked up. The caller waits for the answer, so it is still there.
-    pub(crate) fn of(cx: &Context<'_>, umask: u32, extensions: &Extensions<'_>) -> Self {
+    pub(crate) fn of(
+        cx: &Context<'_>,
+        umask: u32,
+        extensions: &Extensions<'_>,
+        backing: &Backing,
+    ) -> Self {
         let agreed = |flag| cx.agreement().flags.contains(flag);
         let groups = if agreed(InitFlags::CREATE_SUPP_GROUP) {
             extensions.groups().map(Gid::from_raw).collect()
         } else {
-            groups_of(cx.pid())
+            groups_of(cx.pid(), backing)
         };
         let umask = if agreed(InitFlags::DONT_MASK) { umask & 0o777 } else { 0 };
         Self { uid: cx.uid(), gid: cx.gid(), groups, umask: Mode::from_raw_mode(umask) }
@@ -78,12 +76,7 @@ impl Caller {
     /// The kernel has checked permissions, with what it knows of ACLs, groups and user namespaces.
     /// Where the backing filesystem refuses nevertheless, it is asked once more by one who may
     /// pass permissions but is nobody else.
-    pub(crate) fn run<T>(
-        &self,
-        backing: &Backing,
-        mut make: impl FnMut() -> rustix::io::Result<T>,
-    ) -> Result<T> {
-        own_thread(backing)?;
+    pub(crate) fn run<T>(&self, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
         let _guard = self.take_on()?;
         match make() {
             Err(rustix::io::Errno::ACCESS) if self.uid != 0 && geteuid().is_root() => {
@@ -97,12 +90,7 @@ impl Caller {
     }
 
     /// Runs `work` as the caller and lets a refusal stand: the kernel has checked nothing.
-    pub(crate) fn run_checked<T>(
-        &self,
-        backing: &Backing,
-        work: impl FnOnce() -> rustix::io::Result<T>,
-    ) -> Result<T> {
-        own_thread(backing)?;
+    pub(crate) fn run_checked<T>(&self, work: impl FnOnce() -> rustix::io::Result<T>) -> Result<T> {
         let _guard = self.take_on()?;
         work().answer()
     }
@@ -147,24 +135,24 @@ impl Drop for Restore {
 }
 
 /// A line of `/proc/PID/status`.
-fn status_line(pid: u32, field: &str) -> Option<String> {
+fn status_line(pid: u32, field: &str, backing: &Backing) -> Option<String> {
     if pid == 0 {
         return None;
     }
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = backing.of_processes(&format!("{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().to_owned())
 }
 
-fn groups_of(pid: u32) -> Vec<Gid> {
-    let line = status_line(pid, "Groups:").unwrap_or_default();
+fn groups_of(pid: u32, backing: &Backing) -> Vec<Gid> {
+    let line = status_line(pid, "Groups:", backing).unwrap_or_default();
     line.split_whitespace().filter_map(|word| word.parse().ok().map(Gid::from_raw)).collect()
 }
 
 /// Whether the caller has a capability. With ALLOW_IDMAP agreed, requests that make nothing carry
 /// no user (`fs/fuse/dev.c, fuse_get_req`), so this looks at the caller itself.
-pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet) -> bool {
-    let line = status_line(cx.pid(), "CapEff:");
+pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet, backing: &Backing) -> bool {
+    let line = status_line(cx.pid(), "CapEff:", backing);
     let set = line.and_then(|line| u64::from_str_radix(&line, 16).ok());
     set.is_some_and(|set| set & capability.bits() == capability.bits())
 }
@@ -198,15 +186,15 @@ mod tests {
                     move || mkdirat(backing.root(), name, Mode::from_raw_mode(0o777))
                 };
                 // The directory is root's own: only by passing permissions can this be done.
-                caller(1234, &[], 0o027).run(&backing, make("a")).unwrap();
+                own_thread(&backing, None).unwrap();
+                caller(1234, &[], 0o027).run(make("a")).unwrap();
                 let a = std::fs::metadata(directory.path().join("a")).unwrap();
                 assert_eq!((a.uid(), a.gid(), a.mode() & 0o7777), (1234, 1234, 0o750));
                 let panicked = std::panic::catch_unwind(|| {
-                    caller(1234, &[7], 0)
-                        .run(&backing, || -> rustix::io::Result<()> { panic!("on purpose") })
+                    caller(1234, &[7], 0).run(|| -> rustix::io::Result<()> { panic!("on purpose") })
                 });
                 assert!(panicked.is_err());
-                caller(0, &[], 0).run(&backing, make("b")).unwrap();
+                caller(0, &[], 0).run(make("b")).unwrap();
                 let b = std::fs::metadata(directory.path().join("b")).unwrap();
                 assert_eq!((b.uid(), b.gid(), b.mode() & 0o7777), (0, 0, 0o777));
                 assert!(capabilities(None).unwrap().effective.contains(CapabilitySet::CHOWN));

@@ -74,6 +74,10 @@ impl Filesystem for PassthroughFs {
         .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
         .union(InitFlags::ALLOW_IDMAP);
 
+    fn start(&self) -> io::Result<()> {
+        caller::own_thread(&self.mirror.backing, self.mirror.options.jail.as_deref())
+    }
+
     async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {
         let mirror = &self.mirror;
         let parent = mirror.table.get(cx.node())?;
@@ -126,20 +130,20 @@ impl Filesystem for PassthroughFs {
     }
 
     async fn symlink(&self, cx: &Context<'_>, op: Symlink<'_>) -> Result<Entry> {
-        let caller = Caller::of(cx, 0, &op.extensions);
+        let caller = Caller::of(cx, 0, &op.extensions, &self.mirror.backing);
         let make = |at: Place<'_>| make::symlink(at, op.target, &caller, &self.mirror.backing);
         self.mirror.make(cx, op.name.as_bytes(), make)
     }
 
     async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
-        let caller = Caller::of(cx, op.umask, &op.extensions);
+        let caller = Caller::of(cx, op.umask, &op.extensions, &self.mirror.backing);
         let backing = &self.mirror.backing;
         let make = |at: Place<'_>| make::node(at, op.mode.bits(), op.rdev, &caller, backing);
         self.mirror.make(cx, op.name.as_bytes(), make)
     }
 
     async fn mkdir(&self, cx: &Context<'_>, op: MkDir<'_>) -> Result<Entry> {
-        let caller = Caller::of(cx, op.umask, &op.extensions);
+        let caller = Caller::of(cx, op.umask, &op.extensions, &self.mirror.backing);
         let make =
             |at: Place<'_>| make::directory(at, op.mode.bits(), &caller, &self.mirror.backing);
         self.mirror.make(cx, op.name.as_bytes(), make)
@@ -195,7 +199,7 @@ impl Filesystem for PassthroughFs {
         let mirror = &self.mirror;
         let parent = mirror.table.get(cx.node())?;
         let directory = mirror.pin(&parent)?;
-        let caller = Caller::of(cx, op.umask, &op.extensions);
+        let caller = Caller::of(cx, op.umask, &op.extensions, &self.mirror.backing);
         let how =
             Opening { mode: op.mode.bits(), flags: op.flags.bits(), writeback: has_writeback(cx) };
         let at = Place { directory: directory.as_fd(), name: op.name.as_bytes() };
@@ -210,7 +214,7 @@ impl Filesystem for PassthroughFs {
         let mirror = &self.mirror;
         let parent = mirror.table.get(cx.node())?;
         let directory = mirror.pin(&parent)?;
-        let caller = Caller::of(cx, op.umask, &op.extensions);
+        let caller = Caller::of(cx, op.umask, &op.extensions, &self.mirror.backing);
         let how =
             Opening { mode: op.mode.bits(), flags: op.flags.bits(), writeback: has_writeback(cx) };
         let made = make::nameless(directory.as_fd(), how, &caller, &mirror.backing)?;
@@ -301,7 +305,7 @@ impl Filesystem for PassthroughFs {
     ) -> Result<()> {
         self.has_xattr()?;
         let node = self.mirror.table.get(cx.node())?;
-        xattr::get(self.mirror.pin(&node)?, op.name.as_bytes(), out, &self.mirror.backing)
+        xattr::get(self.mirror.pin(&node)?, op.name.as_bytes(), out)
     }
 
     async fn listxattr(
@@ -312,14 +316,14 @@ impl Filesystem for PassthroughFs {
     ) -> Result<()> {
         self.has_xattr()?;
         let node = self.mirror.table.get(cx.node())?;
-        let sees_trusted = || caller::has(cx, CapabilitySet::SYS_ADMIN);
-        xattr::list(self.mirror.pin(&node)?, out, &self.mirror.backing, sees_trusted)
+        let sees_trusted = || caller::has(cx, CapabilitySet::SYS_ADMIN, &self.mirror.backing);
+        xattr::list(self.mirror.pin(&node)?, out, sees_trusted)
     }
 
     async fn removexattr(&self, cx: &Context<'_>, op: RemoveXattr<'_>) -> Result<()> {
         self.has_xattr()?;
         let node = self.mirror.table.get(cx.node())?;
-        xattr::remove(self.mirror.pin(&node)?, op.name.as_bytes(), &self.mirror.backing)
+        xattr::remove(self.mirror.pin(&node)?, op.name.as_bytes())
     }
 
     async fn opendir(&self, cx: &Context<'_>, _: OpenDir) -> Result<Opened> {

@@ -5,18 +5,21 @@
 //!     mirror     what is shared, and what several operations need
 //!     make attributes data listing xattr caller    what they do
 //!       table handles node through figures         what is known
-//!         backing sys error options                the way in
+//!         backing jail options                     the way in, and the walls around it
+//!           calls sys error                        the system
 //! ```
 //! Shared by all shards. The order of locks stands in `table`.
 
 mod attributes;
 mod backing;
 mod caller;
+mod calls;
 mod data;
 mod error;
 mod figures;
 mod filesystem;
 mod handles;
+mod jail;
 mod listing;
 mod make;
 mod mirror;
@@ -28,5 +31,6 @@ mod through;
 mod xattr;
 
 pub use filesystem::PassthroughFs;
+pub use jail::Jail;
 pub use mirror::Mirror;
 pub use options::{Cache, DataPath, Options};

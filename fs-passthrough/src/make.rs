@@ -43,7 +43,7 @@ pub(crate) fn directory(
     caller: &Caller,
     backing: &Backing,
 ) -> Result<OwnedFd> {
-    caller.run(backing, || mkdirat(at.directory, at.name, permissions(mode)))?;
+    caller.run(|| mkdirat(at.directory, at.name, permissions(mode)))?;
     of_kind(at, FileType::Directory, backing)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn symlink(
     caller: &Caller,
     backing: &Backing,
 ) -> Result<OwnedFd> {
-    caller.run(backing, || symlinkat(target, at.directory, at.name))?;
+    caller.run(|| symlinkat(target, at.directory, at.name))?;
     of_kind(at, FileType::Symlink, backing)
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn node(
     }
     // The kernel's form: include/linux/kdev_t.h, new_decode_dev.
     let device = makedev(rdev >> 8 & 0xfff, rdev & 0xff | rdev >> 12 & 0xfff00);
-    caller.run(backing, || mknodat(at.directory, at.name, kind, permissions(mode), device))?;
+    caller.run(|| mknodat(at.directory, at.name, kind, permissions(mode), device))?;
     of_kind(at, kind, backing)
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn file(
     let wanted = data::open_flags(how.flags, how.writeback) | OFlags::CREATE | OFlags::EXCL;
     let flags = wanted | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
-    match caller.run(backing, || openat(at.directory, at.name, flags, mode)) {
+    match caller.run(|| openat(at.directory, at.name, flags, mode)) {
         // Somebody was first: an open, unless the caller insists on making it.
         Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => existing(at, how, caller, backing),
         made => {
@@ -149,7 +149,7 @@ fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> 
     let held = of_kind(at, FileType::RegularFile, backing).map_err(|_| Errno::EEXIST)?;
     let asked = OFlags::from_bits_retain(how.flags) & (OFlags::APPEND | OFlags::DIRECT);
     let exactly = data::open_flags(how.flags, false) | asked;
-    caller.run_checked(backing, || backing.reopen(held.as_fd(), exactly).map(drop))?;
+    caller.run_checked(|| backing.reopen(held.as_fd(), exactly).map(drop))?;
     let again = how.flags & !OFlags::TRUNC.bits();
     let data = data::open(held.as_fd(), again, how.writeback, backing)?;
     let stat = attributes(held.as_fd()).answer()?;
@@ -167,6 +167,6 @@ pub(crate) fn nameless(
     let wanted = data::open_flags(how.flags, how.writeback) - OFlags::TRUNC;
     let flags = wanted | insists | OFlags::TMPFILE | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
-    let fd = caller.run(backing, || openat(directory, c".", flags, mode))?;
+    let fd = caller.run(|| openat(directory, c".", flags, mode))?;
     Ok(Made::new(whole(fd.as_fd(), how, backing)?, fd, how))
 }

@@ -1,6 +1,9 @@
 //! How a directory is mirrored.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::jail::Jail;
 
 /// How far the kernel may trust what it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub struct Options {
     /// The most descriptors that files hold just for being known to the kernel. Beyond, a file is
     /// known by its handle, where the backing filesystem has handles.
     pub fd_budget: usize,
+    /// What the threads that serve lock themselves into.
+    pub jail: Option<Arc<Jail>>,
 }
 
 impl Options {
@@ -103,6 +108,7 @@ impl Options {
             readonly: false,
             noatime: false,
             fd_budget: 512,
+            jail: None,
         }
     }
 

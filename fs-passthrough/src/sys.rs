@@ -1,11 +1,14 @@
-//! System calls that no safe crate has: file handles, mounts that nothing spreads to, and the
-//! commands of chattr(1).
+//! System calls that no safe crate has: file handles, mounts that nothing spreads to, the commands
+//! of chattr(1), and filters of system calls that leave a trace.
 //!
-//! All `unsafe` of this crate is here. Neighbours: `backing`, and `filesystem` for commands.
+//! All `unsafe` of this crate is here. Neighbours: `backing`, `jail`; `filesystem` for commands.
 
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::mount::MountAttrFlags;
+use seccompiler::BpfProgram;
 
 /// Kernel: include/linux/exportfs.h, `MAX_HANDLE_SZ`.
 const HANDLE_MAX: usize = 128;
@@ -84,17 +87,13 @@ pub(crate) fn open_handle(
     }
 }
 
-/// Takes a mount out of its peer group: what is mounted elsewhere no longer shows up in it. What is
-/// asked for beyond that holds for all that is reached by this mount, and no other.
-pub(crate) fn make_private(mount: BorrowedFd<'_>, readonly: bool, noatime: bool) -> io::Result<()> {
-    let mut attr = MountAttr { set: 0, clear: 0, propagation: PRIVATE, userns_fd: 0 };
-    if readonly {
-        attr.set |= libc::MOUNT_ATTR_RDONLY;
-    }
-    if noatime {
-        attr.set |= libc::MOUNT_ATTR_NOATIME;
-        attr.clear |= libc::MOUNT_ATTR__ATIME;
-    }
+/// Takes a mount out of its peer group: what is mounted elsewhere no longer shows up in it. The
+/// attributes hold for all that is reached by this mount, and no other.
+pub(crate) fn make_private(mount: BorrowedFd<'_>, set: MountAttrFlags) -> io::Result<()> {
+    // Attributes about access times are one value, which is cleared before it is set.
+    let times = set.contains(MountAttrFlags::MOUNT_ATTR_NOATIME);
+    let clear = if times { libc::MOUNT_ATTR__ATIME } else { 0 };
+    let attr = MountAttr { set: set.bits().into(), clear, propagation: PRIVATE, userns_fd: 0 };
     // SAFETY: the pointers are to an empty C string and to a local that outlives the call, whose
     // size goes along.
     let result = unsafe {
@@ -138,6 +137,11 @@ impl FlagsCommand {
         FLAGS_COMMANDS.into_iter().find(|command| command.number == number)
     }
 
+    /// The numbers of all of these.
+    pub(crate) fn numbers() -> impl Iterator<Item = u32> {
+        FLAGS_COMMANDS.into_iter().map(|command| command.number)
+    }
+
     /// Runs it on an open file.
     pub(crate) fn run(self, fd: BorrowedFd<'_>, data: &mut [u8; FLAGS_LEN]) -> io::Result<()> {
         // SAFETY: the four commands read or write at most `FLAGS_LEN` bytes at the pointer, which
@@ -147,6 +151,27 @@ impl FlagsCommand {
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// Lets this thread make the calls that a filter lets pass, and no other, until it ends. What is
+/// refused shows in the kernel's audit log, where there is one; that is what `seccompiler` itself
+/// does not ask for.
+pub(crate) fn restrict_calls(filter: &BpfProgram) -> io::Result<()> {
+    let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The two declarations of `struct sock_filter` are of one layout.
+    const _: () = assert!(size_of::<seccompiler::sock_filter>() == size_of::<libc::sock_filter>());
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
+    // SAFETY: the pointer is to a local that outlives the call, with the address and the number of
+    // the filter's instructions, which the kernel copies and does not change.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_LOG,
+            &raw const program,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

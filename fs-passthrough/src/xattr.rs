@@ -14,7 +14,6 @@ use rustix::path::DecInt;
 
 use crate::attributes::change_mode;
 use crate::backing::{Backing, attributes};
-use crate::caller::own_thread;
 use crate::error::Answer;
 
 /// Kernel: include/uapi/linux/limits.h, `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`.
@@ -22,7 +21,6 @@ const LARGEST: usize = 65536;
 const S_ISGID: u32 = 0o2000;
 
 pub(crate) fn set(fd: BorrowedFd<'_>, op: &SetXattr<'_>, backing: &Backing) -> Result<()> {
-    own_thread(backing)?;
     let flags = XattrFlags::from_bits_retain(op.flags);
     setxattr(DecInt::from_fd(fd), op.name.as_bytes(), op.value, flags).answer()?;
     // An ACL by somebody who is not of the group; to us the backing filesystem lets it pass.
@@ -35,13 +33,7 @@ pub(crate) fn set(fd: BorrowedFd<'_>, op: &SetXattr<'_>, backing: &Backing) -> R
     Ok(())
 }
 
-pub(crate) fn get(
-    fd: impl AsFd,
-    name: &[u8],
-    out: &mut XattrBuf<'_>,
-    backing: &Backing,
-) -> Result<()> {
-    own_thread(backing)?;
+pub(crate) fn get(fd: impl AsFd, name: &[u8], out: &mut XattrBuf<'_>) -> Result<()> {
     read_whole(out, |buffer| getxattr(DecInt::from_fd(fd.as_fd()), name, buffer))
 }
 
@@ -50,10 +42,8 @@ pub(crate) fn get(
 pub(crate) fn list(
     fd: impl AsFd,
     out: &mut XattrBuf<'_>,
-    backing: &Backing,
     sees_trusted: impl FnOnce() -> bool,
 ) -> Result<()> {
-    own_thread(backing)?;
     let mut names = vec![0; LARGEST];
     let len = listxattr(DecInt::from_fd(fd.as_fd()), names.as_mut_slice()).answer()?;
     let is_trusted = |name: &[u8]| name.starts_with(b"trusted.");
@@ -63,8 +53,7 @@ pub(crate) fn list(
     Ok(())
 }
 
-pub(crate) fn remove(fd: impl AsFd, name: &[u8], backing: &Backing) -> Result<()> {
-    own_thread(backing)?;
+pub(crate) fn remove(fd: impl AsFd, name: &[u8]) -> Result<()> {
     removexattr(DecInt::from_fd(fd.as_fd()), name).answer()
 }
 
