@@ -1,5 +1,6 @@
 //! The daemon: mounts a mirror of a directory and serves it until it is unmounted.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -175,10 +176,14 @@ fn sandboxed(options: Options, asked: Option<Switch>) -> io::Result<Options> {
     }
 }
 
-/// Raises the limit of descriptors as far as it goes; returns it.
+/// Raises the limit of descriptors as far as it goes, which for root is the system's; returns it.
+/// Each file or directory that lost its name while it was known by its handle takes one, until the
+/// kernel forgets it.
 fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
-    limit.current.unwrap_or(u64::MAX)
+    let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let most = most.and_then(|text| text.trim().parse().ok());
+    let raises = [most, limit.maximum].map(|all| Rlimit { current: all, maximum: all });
+    let raised = raises.into_iter().find(|raised| setrlimit(Resource::Nofile, *raised).is_ok());
+    raised.unwrap_or(limit).current.unwrap_or(u64::MAX)
 }
