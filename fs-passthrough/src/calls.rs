@@ -38,15 +38,17 @@ const RUNTIME: &[c_long] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// Of the engine: rings or what stands in for them, letters to other shards, the log.
+/// Of the engine: rings or what stands in for them, letters to other shards, on which CPU a shard
+/// runs, the log.
 const ENGINE: &[c_long] = &[
     libc::SYS_close,
     libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_read,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
     libc::SYS_write,
     libc::SYS_writev,
 ];
@@ -100,24 +102,27 @@ const FILES: &[c_long] = &[
 
 /// FUSE_DEV_IOC_BACKING_OPEN and _CLOSE. Kernel: include/uapi/linux/fuse.h, since 6.9.
 const BACKING_COMMANDS: [u32; 2] = [0x4010_e501, 0x4004_e502];
+/// IORING_REGISTER_SYNC_CANCEL. Kernel: include/uapi/linux/io_uring.h, since 6.0.
+const SYNC_CANCEL: u64 = 24;
 const FCNTL_COMMANDS: [i32; 3] = [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL];
 
 /// The filter for this process.
 pub(crate) fn allowed() -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::new();
     for number in [RUNTIME, ENGINE, CALLER, FILES].concat() {
-        rules.insert(number.into(), Vec::new());
+        rules.insert(number, Vec::new());
     }
     let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC.unsigned_abs().into());
     for number in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(number.into(), vec![argument(2, executable.clone(), 0)?]);
+        rules.insert(number, vec![argument(2, executable.clone(), 0)?]);
     }
     let commands = FlagsCommand::numbers().chain(BACKING_COMMANDS).map(u64::from);
-    rules.insert(libc::SYS_ioctl.into(), one_of(1, commands)?);
+    rules.insert(libc::SYS_ioctl, one_of(1, commands)?);
     let commands = FCNTL_COMMANDS.into_iter().map(|command| command.unsigned_abs().into());
-    rules.insert(libc::SYS_fcntl.into(), one_of(1, commands)?);
+    rules.insert(libc::SYS_fcntl, one_of(1, commands)?);
+    rules.insert(libc::SYS_io_uring_register, one_of(1, [SYNC_CANCEL])?);
     // Of abort(3); to nobody else.
-    rules.insert(libc::SYS_tgkill.into(), one_of(0, [std::process::id().into()])?);
+    rules.insert(libc::SYS_tgkill, one_of(0, [std::process::id().into()])?);
     let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let here = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, refused, SeccompAction::Allow, here)?.try_into()

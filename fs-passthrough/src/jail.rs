@@ -28,7 +28,7 @@ use seccompiler::BpfProgram;
 
 use crate::backing;
 use crate::calls;
-use crate::options::Options;
+use crate::options::{DataPath, Options};
 use crate::sys;
 
 /// What a mirror needs to open anything by handle, to make things in anybody's name, and to change
@@ -63,8 +63,9 @@ impl Jail {
     /// Not root, or a container or kernel does not let it; says at which step.
     pub fn build(options: &Options) -> io::Result<Self> {
         let mut kept = KEPT;
-        if options.xattr {
-            // For names in `trusted.` and `security.` (fs/xattr.c, `xattr_permission`).
+        if options.xattr || options.io == DataPath::Kernel {
+            // For names in `trusted.` and `security.` (fs/xattr.c, `xattr_permission`), and to
+            // register a backing file (fs/fuse/backing.c, `fuse_backing_open`).
             kept |= CapabilitySet::SYS_ADMIN;
         }
         let calls = calls::allowed().map_err(io::Error::other)?;
@@ -155,5 +156,134 @@ impl fmt::Display for Jail {
             "an empty root, no_new_privs, seccomp, capabilities {:#x} ({kept:?})",
             kept.bits()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use nix::errno::Errno;
+    use rustix::fs::{AtFlags, Dir, Uid, XattrFlags, chownat, setxattr};
+    use rustix::process::{Signal, geteuid, getpid, kill_process};
+    use rustix::thread::gettid;
+
+    use super::*;
+    use crate::backing::{Backing, attributes};
+    use crate::caller::own_thread;
+
+    /// Runs `work` behind the wall, beside a directory with a file in it.
+    fn inside(work: impl FnOnce(&Path, &Backing) + Send) {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "text").unwrap();
+        let options = Options::default();
+        let jail = Jail::build(&options).unwrap();
+        let backing = Backing::open(directory.path(), &options).unwrap();
+        std::thread::scope(|scope| {
+            let enter = || {
+                own_thread(&backing, Some(&jail)).unwrap();
+                work(directory.path(), &backing);
+            };
+            assert!(scope.spawn(enter).join().is_ok(), "it ends as any thread");
+        });
+        assert_eq!(fs::read_to_string(directory.path().join("file")).unwrap(), "text", "outside");
+    }
+
+    #[test]
+    fn paths_lead_nowhere() {
+        inside(|directory, backing| {
+            let error = |result: io::Result<String>| result.unwrap_err().raw_os_error();
+            let root =
+                openat(CWD, c"/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            let entries = Dir::new(root).unwrap();
+            assert_eq!(entries.count(), 2, "itself and what is above, which is itself");
+            assert_eq!(error(fs::read_to_string("/etc/passwd")), Some(libc::ENOENT));
+            assert_eq!(error(fs::read_to_string(directory.join("file"))), Some(libc::ENOENT));
+            let made = rustix::fs::mkdirat(CWD, c"/new", Mode::RWXU);
+            assert_eq!(made, Err(rustix::io::Errno::ROFS));
+            // Where descriptors lead up, they stop at what they were opened for.
+            let up = |fd, name: &str| openat(fd, name, OFlags::PATH, Mode::empty());
+            let ino = |fd: &OwnedFd| attributes(fd.as_fd()).unwrap().stx_ino;
+            let above = up(backing.root(), "../..").unwrap();
+            assert_eq!(ino(&above), attributes(backing.root()).unwrap().stx_ino);
+            let above = up(backing.descriptors(), "../root/etc/passwd");
+            assert_eq!(above.unwrap_err(), rustix::io::Errno::NOENT);
+            // And /proc has no links.
+            let pid = getpid().as_raw_nonzero();
+            let status = backing.of_processes(&format!("{pid}/status")).unwrap();
+            assert!(status.contains(&format!("Pid:\t{pid}\n")));
+            for link in [format!("{pid}/root/etc/passwd"), format!("{pid}/cwd"), "1/exe".to_owned()]
+            {
+                let error = error(backing.of_processes(&link));
+                assert_eq!(error, Some(libc::ELOOP), "{link}");
+            }
+        });
+    }
+
+    #[test]
+    fn other_calls_are_refused_and_nobody_dies() {
+        inside(|_, _| {
+            let refused = |what: &str, result: io::Result<()>| {
+                let errno = result.map_err(|error| error.raw_os_error());
+                assert_eq!(errno, Err(Some(libc::ENOSYS)), "{what}");
+            };
+            refused("socket", std::net::UdpSocket::bind("127.0.0.1:0").map(drop));
+            refused("clone", Command::new("/bin/true").spawn().map(drop));
+            refused(
+                "execve",
+                nix::unistd::execv(c"/bin/true", &[c"true"]).map(drop).map_err(Into::into),
+            );
+            let other = nix::unistd::Pid::from_raw(1);
+            refused("ptrace", nix::sys::ptrace::attach(other).map_err(Into::into));
+            refused("unshare", unshare(CloneFlags::CLONE_NEWUSER).map_err(Into::into));
+            refused("mount", mount_change(c"/", MountPropagationFlags::SHARED).map_err(Into::into));
+            refused("chroot", nix::unistd::chroot("/").map_err(Into::into));
+            refused("chdir", std::env::set_current_dir("/"));
+            let uid = Uid::from_raw(1);
+            refused("setuid", rustix::thread::set_thread_uid(uid).map_err(Into::into));
+            refused("kill", kill_process(getpid(), Signal::TERM).map_err(Into::into));
+            let memory = memmap2::MmapMut::map_anon(4096).unwrap();
+            refused("mprotect", memory.make_exec().map(drop));
+            // What the filter lets pass of a call is what is needed of it.
+            let terminal = rustix::termios::tcgetattr(io::stdin());
+            refused("ioctl", terminal.map(drop).map_err(Into::into));
+        });
+    }
+
+    #[test]
+    fn what_a_mirror_needs_is_there() {
+        inside(|_, backing| {
+            let name =
+                format!("{}/task/{}/status", getpid().as_raw_nonzero(), gettid().as_raw_nonzero());
+            let status = backing.of_processes(&name).unwrap();
+            assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"));
+            let sets = capabilities(None).unwrap();
+            assert_eq!(sets.permitted, KEPT | CapabilitySet::SYS_ADMIN);
+            let fd = backing.lookup(backing.root(), b"file").unwrap();
+            let handle = backing.handle_of(fd.as_fd()).expect("handles, as root");
+            let again = backing.open_handle(&handle).unwrap();
+            let file = fs::File::from(backing.reopen(again.as_fd(), OFlags::RDWR).unwrap());
+            assert_eq!(io::read_to_string(&file).unwrap(), "text");
+            let owner = Some(Uid::from_raw(7));
+            chownat(&file, c"", owner, None, AtFlags::EMPTY_PATH).unwrap();
+            assert_eq!(file.metadata().unwrap().uid(), 7);
+            let path = rustix::path::DecInt::from_fd(again.as_fd());
+            setxattr(path, "trusted.a", b"b", XattrFlags::empty()).unwrap();
+            let panicked = std::panic::catch_unwind(|| panic!("on purpose"));
+            assert!(panicked.is_err());
+        });
+    }
+
+    #[test]
+    fn a_refusal_names_the_step() {
+        let refused = at("a step", Errno::EPERM);
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(refused.to_string(), "a step: Operation not permitted (os error 1)");
     }
 }

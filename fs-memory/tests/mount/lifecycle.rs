@@ -42,7 +42,6 @@ drills!(
     clients_killed_while_they_wait_do_no_harm,
     twenty_cycles_leave_nothing,
     an_idle_mount_is_small,
-    deleted_data_leave_the_memory,
     the_last_stats_are_complete,
 );
 
@@ -431,28 +430,6 @@ fn an_idle_mount_is_small(transport: Transport) {
     let (locked, threads) = (daemon.process_figure("VmLck"), daemon.process_figure("Threads"));
     println!("figure: idle: VmRSS {resident} kB, VmLck {locked} kB, {threads} threads");
     assert!(resident <= 16 * 1024, "{resident} kB resident");
-    daemon.umount();
-}
-
-fn deleted_data_leave_the_memory(transport: Transport) {
-    let mut daemon = start(transport);
-    let script = "head -c 512M /dev/zero >\"$0/f\" && sync -f \"$0\" && : >\"$0/other\"";
-    let mut write = Command::new("sh");
-    let written = run_limited(write.args(["-c", script]).arg(daemon.mountpoint()));
-    assert!(written.is_ok_and(|(status, _)| status.success()), "512 MiB");
-    let full = daemon.process_figure("VmRSS");
-    assert!(full > 512 * 1024, "{full} kB resident with 512 MiB of data");
-    let mut remove = Command::new("rm");
-    assert!(run_limited(remove.arg(daemon.mountpoint().join("f"))).is_ok(), "rm");
-    // The kernel forgets the file behind the end of rm, and the heap is trimmed behind that.
-    let until = Instant::now() + STEP;
-    let mut resident = full;
-    while resident > 160 * 1024 {
-        assert!(Instant::now() < until, "{resident} kB resident, of {full}");
-        std::thread::sleep(Duration::from_millis(20));
-        resident = daemon.process_figure("VmRSS");
-    }
-    println!("figure: VmRSS {full} kB with 512 MiB of data, {resident} kB without");
     daemon.umount();
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, setxattr, statvfs};
@@ -10,9 +11,11 @@ use rustix::io::Errno;
 use crate::attributes::{
     ACCESS_ACL, ANY, GROUP, MASK, NONE, OTHER, OWNER, USER, acl, chmod, xattr,
 };
+use crate::clients::STEP;
+use crate::common::system::run_limited;
 use crate::common::{
-    MIB, MIB_U64, Place, Plan, cases, fails, forget_inodes, forget_pages, mode, open_rw, pattern,
-    read_at, same_bytes,
+    Daemon, MIB, MIB_U64, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes,
+    forget_pages, mode, open_rw, pattern, read_at, same_bytes,
 };
 
 cases!(
@@ -26,6 +29,8 @@ cases!(
 );
 cases!(mounts, Plan::new().options(&["--size", "2M"]); no_space_changes_no_permissions_by_half);
 cases!(writeback; forgotten_inodes_are_told);
+
+drills!(deleted_data_leave_the_memory);
 
 fn free(place: &Place) -> StatVfs {
     statvfs(place.root()).unwrap()
@@ -208,4 +213,26 @@ fn no_space_changes_no_permissions_by_half(place: &Place) {
     let wanted =
         [(OWNER, 6, ANY), (USER, 4, 1000), (GROUP, 0, ANY), (MASK, 0, ANY), (OTHER, 4, ANY)];
     assert_eq!(xattr(&path, ACCESS_ACL).unwrap(), acl(&wanted), "a mode takes no room");
+}
+
+fn deleted_data_leave_the_memory(transport: Transport) {
+    let mut daemon = Daemon::start(&Setup::new(transport));
+    let script = "head -c 512M /dev/zero >\"$0/f\" && sync -f \"$0\" && : >\"$0/other\"";
+    let mut write = Command::new("sh");
+    let written = run_limited(write.args(["-c", script]).arg(daemon.mountpoint()));
+    assert!(written.is_ok_and(|(status, _)| status.success()), "512 MiB");
+    let full = daemon.process_figure("VmRSS");
+    assert!(full > 512 * 1024, "{full} kB resident with 512 MiB of data");
+    let mut remove = Command::new("rm");
+    assert!(run_limited(remove.arg(daemon.mountpoint().join("f"))).is_ok(), "rm");
+    // The kernel forgets the file behind the end of rm, and the heap is trimmed behind that.
+    let until = Instant::now() + STEP;
+    let mut resident = full;
+    while resident > 160 * 1024 {
+        assert!(Instant::now() < until, "{resident} kB resident, of {full}");
+        std::thread::sleep(Duration::from_millis(20));
+        resident = daemon.process_figure("VmRSS");
+    }
+    println!("figure: VmRSS {full} kB with 512 MiB of data, {resident} kB without");
+    daemon.umount();
 }

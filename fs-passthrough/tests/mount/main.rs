@@ -22,8 +22,12 @@ mod common;
 
 #[path = "../../../fs-memory/tests/mount/attributes.rs"]
 mod attributes;
+#[path = "../../../fs-memory/tests/mount/clients.rs"]
+mod clients;
 #[path = "../../../fs-memory/tests/mount/filesystem.rs"]
 mod filesystem;
+#[path = "../../../fs-memory/tests/mount/lifecycle.rs"]
+mod lifecycle;
 #[path = "../../../fs-memory/tests/mount/promise_02_multi_page_writes.rs"]
 mod promise_02_multi_page_writes;
 #[path = "../../../fs-memory/tests/mount/promise_03_kernel_owns_size.rs"]
@@ -51,6 +55,7 @@ mod callers;
 mod descriptors;
 mod kernel;
 mod outside;
+mod sandbox;
 mod times;
 
 /// tmpfs cannot.
