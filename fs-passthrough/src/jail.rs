@@ -275,6 +275,9 @@ mod tests {
             assert_eq!(file.metadata().unwrap().uid(), 7);
             let path = rustix::path::DecInt::from_fd(again.as_fd());
             setxattr(path, "trusted.a", b"b", XattrFlags::empty()).unwrap();
+            let thread = std::thread::Builder::new().name("more".to_owned());
+            let there = thread.spawn(|| std::fs::read("/etc/passwd").is_err()).unwrap();
+            assert!(there.join().unwrap(), "a thread of it is locked in as well");
             let panicked = std::panic::catch_unwind(|| panic!("on purpose"));
             assert!(panicked.is_err());
         });
