@@ -94,6 +94,11 @@ impl Daemon {
         Self { process, connection, place }
     }
 
+    fn is_mounted(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        mounts.contains(self.place.path().to_str().unwrap())
+    }
+
     fn is_connected(&self) -> bool {
         Path::new(&format!("/sys/fs/fuse/connections/{}", self.connection)).exists()
     }
@@ -148,7 +153,8 @@ fn is_freed(transport: TransportChoice) {
     assert!(in_time(|| std::fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")));
 
     send(&daemon.process, Signal::SIGTERM);
-    let waits = in_time(|| has_children(&daemon.process));
+    // What it waits for may be over by now: since 6.18 syncfs(2) does not always wait for WRITEs.
+    let begun = in_time(|| has_children(&daemon.process) || !daemon.is_mounted());
     send(&daemon.process, Signal::SIGKILL);
     let ended = in_time(|| daemon.process.try_wait().unwrap().is_some());
     if !ended {
@@ -156,7 +162,7 @@ fn is_freed(transport: TransportChoice) {
     }
     send(&client, Signal::SIGKILL);
     client.wait().unwrap();
-    assert!(waits, "SIGTERM does nothing");
+    assert!(begun, "SIGTERM does nothing");
     assert!(ended, "the daemon outlived SIGKILL");
     let _ = Command::new("umount").arg("--lazy").arg(daemon.place.path()).output();
     assert!(in_time(|| !daemon.is_connected()), "the connection is left");
