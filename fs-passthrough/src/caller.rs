@@ -2,11 +2,13 @@
 //!
 //! What is made must belong to whoever asked, and the backing filesystem decides much by that:
 //! owner, the group that a directory hands down, the set-group-id bit, quotas. So a shard's thread
-//! takes on the caller's fsuid, fsgid and groups for the one call, and gives them back also if it
-//! panics. All of these, and the umask once its `fs_struct` is its own, belong to a thread alone.
+//! takes on the caller's fsuid, fsgid and groups for the one call where they differ from its own,
+//! and gives them back also if it panics. All of these, and the umask once its `fs_struct` is its
+//! own, belong to a thread alone.
 //!
 //! Never known here: nodes. Neighbours: `make` makes things, `xattr` needs the thread's directory.
 
+use std::cell::Cell;
 use std::io;
 
 use fusewire::Context;
@@ -26,6 +28,19 @@ use crate::jail::Jail;
 /// What setfsuid(2) refuses, and so tells the present one for.
 const NOBODY: u32 = u32::MAX;
 
+/// A thread that has its umask and working directory to itself.
+#[derive(Clone, Copy, Debug)]
+struct OwnThread {
+    uid: u32,
+    gid: u32,
+    /// Whoever makes something sets it before, so it stays that of the last caller.
+    umask: Mode,
+}
+
+thread_local! {
+    static OWN: Cell<Option<OwnThread>> = const { Cell::new(None) };
+}
+
 /// Makes this thread's umask and working directory its own, and locks it in. The directory becomes
 /// `/proc/self/fd`, where a descriptor's number is a path.
 pub(crate) fn own_thread(backing: &Backing, jail: Option<&Jail>) -> io::Result<()> {
@@ -36,7 +51,14 @@ pub(crate) fn own_thread(backing: &Backing, jail: Option<&Jail>) -> io::Result<(
     if geteuid().is_root() {
         set_thread_groups(&[])?;
     }
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    OWN.set(Some(OwnThread { uid, gid, umask: Mode::empty() }));
     jail.map_or(Ok(()), Jail::lock)
+}
+
+/// What this thread is. EIO on one that was never made its own, whose umask is everybody's.
+fn own() -> Result<OwnThread> {
+    OWN.get().ok_or(Errno::EIO)
 }
 
 /// Somebody in whose name something is made.
@@ -77,9 +99,10 @@ impl Caller {
     /// Where the backing filesystem refuses nevertheless, it is asked once more by one who may
     /// pass permissions but is nobody else.
     pub(crate) fn run<T>(&self, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
-        let _guard = self.take_on()?;
+        let own = own()?;
+        let _guard = self.take_on(own)?;
         match make() {
-            Err(rustix::io::Errno::ACCESS) if self.uid != 0 && geteuid().is_root() => {
+            Err(rustix::io::Errno::ACCESS) if self.uid != 0 && own.uid == 0 => {
                 let mut sets = capabilities(None).answer()?;
                 sets.effective |= CapabilitySet::DAC_OVERRIDE;
                 set_capabilities(None, sets).answer()?;
@@ -91,26 +114,33 @@ impl Caller {
 
     /// Runs `work` as the caller and lets a refusal stand: the kernel has checked nothing.
     pub(crate) fn run_checked<T>(&self, work: impl FnOnce() -> rustix::io::Result<T>) -> Result<T> {
-        let _guard = self.take_on()?;
+        let _guard = self.take_on(own()?)?;
         work().answer()
     }
 
-    fn take_on(&self) -> Result<Restore> {
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        let restore = Restore { uid, gid, groups: !self.groups.is_empty() && uid == 0 };
-        umask(self.umask);
-        if restore.groups {
+    /// What gives the thread back, where the caller is not the daemon itself.
+    fn take_on(&self, own: OwnThread) -> Result<Option<Restore>> {
+        if self.umask != own.umask {
+            umask(self.umask);
+            OWN.set(Some(OwnThread { umask: self.umask, ..own }));
+        }
+        let groups = !self.groups.is_empty() && own.uid == 0;
+        if (self.uid, self.gid, groups) == (own.uid, own.gid, false) {
+            return Ok(None);
+        }
+        let restore = Restore { uid: own.uid, gid: own.gid, groups };
+        if groups {
             set_thread_groups(&self.groups).answer()?;
         }
-        if self.gid != gid {
+        if self.gid != own.gid {
             setfsgid(self.gid.into());
         }
-        if self.uid != uid {
+        if self.uid != own.uid {
             setfsuid(self.uid.into());
         }
         // Neither call says whether it worked.
         let is = (setfsuid(NOBODY.into()).as_raw(), setfsgid(NOBODY.into()).as_raw());
-        if is == (self.uid, self.gid) { Ok(restore) } else { Err(Errno::EPERM) }
+        if is == (self.uid, self.gid) { Ok(Some(restore)) } else { Err(Errno::EPERM) }
     }
 }
 
@@ -126,7 +156,6 @@ impl Drop for Restore {
     fn drop(&mut self) {
         setfsuid(self.uid.into());
         setfsgid(self.gid.into());
-        umask(Mode::empty());
         if self.groups {
             // Fails for want of memory only; a group too many then stays until the next time.
             let _ = set_thread_groups(&[]);
@@ -198,10 +227,14 @@ mod tests {
                 let b = std::fs::metadata(directory.path().join("b")).unwrap();
                 assert_eq!((b.uid(), b.gid(), b.mode() & 0o7777), (0, 0, 0o777));
                 assert!(capabilities(None).unwrap().effective.contains(CapabilitySet::CHOWN));
-                assert_eq!(umask(Mode::empty()), Mode::empty());
+                // What one caller's umask takes away is not the next one's matter.
+                caller(0, &[], 0o077).run(make("c")).unwrap();
+                caller(0, &[], 0).run(make("d")).unwrap();
+                let mode = |name| std::fs::metadata(directory.path().join(name)).unwrap().mode();
+                assert_eq!((mode("c") & 0o7777, mode("d") & 0o7777), (0o700, 0o777));
                 assert!(rustix::process::getgroups().unwrap().is_empty());
                 let flags = OFlags::CREATE | OFlags::WRONLY;
-                openat(backing.root(), "c", flags, Mode::RUSR).unwrap();
+                openat(backing.root(), "e", flags, Mode::RUSR).unwrap();
             });
         });
         assert!(std::env::current_dir().unwrap().is_dir(), "not the thread's");

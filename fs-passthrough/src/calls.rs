@@ -59,8 +59,6 @@ const ENGINE: &[c_long] = &[
 const CALLER: &[c_long] = &[
     libc::SYS_capget,
     libc::SYS_capset,
-    libc::SYS_getegid,
-    libc::SYS_geteuid,
     libc::SYS_setfsgid,
     libc::SYS_setfsuid,
     libc::SYS_setgroups,
