@@ -2,7 +2,7 @@
 //!
 //! Never known here: names and handles' numbers. Neighbour: `filesystem`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use fusewire::proto::flags::StatxMask;
 use fusewire::proto::op::{SetAttr, SetTime};
@@ -126,12 +126,11 @@ fn set_time(time: Option<SetTime>) -> Timespec {
 /// one, and the backing filesystem's own is as late as this request.
 pub(crate) fn set_attributes(
     node: &Node,
+    fd: BorrowedFd<'_>,
     file: Option<&OpenFile>,
     op: &SetAttr,
     backing: &Backing,
 ) -> Result<Attr> {
-    let pin = node.pin(backing)?;
-    let fd = pin.as_fd();
     // The owner first: a change of it takes set-id bits away, which the mode may then set.
     if op.uid.is_some() || op.gid.is_some() {
         let (uid, gid) = (op.uid.map(Uid::from_raw), op.gid.map(Gid::from_raw));

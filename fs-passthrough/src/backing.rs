@@ -9,15 +9,15 @@
 //!
 //! Never known here: nodes. Neighbours: `sys` has what is unsafe, `node` keeps what is opened.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use fusewire::proto::Result;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, open, openat, openat2,
-    statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, fstatfs, open, openat,
+    openat2, statx,
 };
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
@@ -38,6 +38,10 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 /// What is asked of every file.
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
+/// Filesystems whose files have no `flush` in their `file_operations`, so that nothing is told by a
+/// close(2): ext2 to ext4, XFS, btrfs, tmpfs. Kernel: include/uapi/linux/magic.h.
+const SILENT: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+
 /// The backing directory.
 #[derive(Debug)]
 pub(crate) struct Backing {
@@ -50,6 +54,9 @@ pub(crate) struct Backing {
     /// `/proc`.
     processes: OwnedFd,
     has_handles: bool,
+    closes_silently: bool,
+    /// The number of the mount, where the kernel has one (since 5.8).
+    mount: Option<u64>,
 }
 
 impl Backing {
@@ -67,7 +74,18 @@ impl Backing {
         let anchor = openat(&root, c".", directory, Mode::empty())?;
         let descriptors = descriptors_alone().or_else(|_| open_directory(DESCRIPTORS))?;
         let processes = processes_alone().or_else(|_| open_directory(PROCESSES))?;
-        let mut backing = Self { root, anchor, descriptors, processes, has_handles: true };
+        let kind = fstatfs(&root)?.f_type;
+        let closes_silently = SILENT.iter().any(|silent| i128::from(*silent) == i128::from(kind));
+        let mount = mount_of(&statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?);
+        let mut backing = Self {
+            root,
+            anchor,
+            descriptors,
+            processes,
+            has_handles: true,
+            closes_silently,
+            mount,
+        };
         backing.has_handles = sys::handle_of(backing.root())
             .and_then(|handle| sys::open_handle(backing.anchor.as_fd(), &handle, libc::O_PATH))
             .is_ok();
@@ -96,10 +114,33 @@ impl Backing {
         self.has_handles
     }
 
+    /// Whether closing a descriptor never tells of an error. One mount is shown, so this holds for
+    /// all files.
+    pub(crate) fn closes_silently(&self) -> bool {
+        self.closes_silently
+    }
+
     /// Finds a name; the answer is an `O_PATH` descriptor, of a symbolic link itself if it is one.
     pub(crate) fn lookup(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat2(directory, name, flags, Mode::empty(), BENEATH).answer()
+    }
+
+    /// Attributes of what a name stands for, as [`lookup`](Self::lookup) would find it, without a
+    /// descriptor of it; `None` where only a lookup can tell.
+    pub(crate) fn peek(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Statx>> {
+        if self.mount.is_none() || matches!(name, b"." | b"..") || name.contains(&b'/') {
+            return Ok(None);
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let stat = statx(directory, name, flags, WANTED | StatxFlags::MNT_ID).answer()?;
+        Ok(if mount_of(&stat) == self.mount { Some(stat) } else { None })
+    }
+
+    /// The handle of what a name stands for.
+    pub(crate) fn handle_at(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Option<FileHandle> {
+        let name = CString::new(name).ok().filter(|_| self.has_handles)?;
+        sys::handle_at(directory, &name).ok()
     }
 
     /// Opens again what `fd` refers to.
@@ -134,6 +175,10 @@ impl Backing {
 /// Attributes of what `fd` refers to.
 pub(crate) fn attributes(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)
+}
+
+fn mount_of(stat: &Statx) -> Option<u64> {
+    (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
 }
 
 fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
@@ -189,6 +234,29 @@ mod tests {
         assert_eq!(backing.lookup(sub.as_fd(), b"..").unwrap_err(), Errno::EXDEV);
         assert_eq!(backing.lookup(backing.root(), b"none").unwrap_err(), Errno::ENOENT);
         assert!(backing.lookup(backing.root(), b"../etc").is_err());
+    }
+
+    #[test]
+    fn a_peek_sees_what_a_lookup_finds() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/etc/passwd", directory.path().join("link")).unwrap();
+        std::fs::create_dir(directory.path().join("sub")).unwrap();
+        let backing = Backing::open(directory.path(), &Options::default()).unwrap();
+        for name in ["link", "sub"] {
+            let fd = backing.lookup(backing.root(), name.as_bytes()).unwrap();
+            let peeked = backing.peek(backing.root(), name.as_bytes()).unwrap().unwrap();
+            assert_eq!(peeked.stx_ino, attributes(fd.as_fd()).unwrap().stx_ino);
+            let handle = backing.handle_at(backing.root(), name.as_bytes());
+            assert_eq!(handle, backing.handle_of(fd.as_fd()));
+        }
+        assert_eq!(backing.peek(backing.root(), b"none").unwrap_err(), Errno::ENOENT);
+        for nowhere in [&b".."[..], b".", b"../etc", b"sub/.."] {
+            assert!(backing.peek(backing.root(), nowhere).unwrap().is_none());
+        }
+        let root = Backing::open(Path::new("/"), &Options::default()).unwrap();
+        // Seen through the whole tree, where /proc is another mount.
+        let whole = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert!(root.peek(whole.as_fd(), b"proc").unwrap().is_none());
     }
 
     #[test]

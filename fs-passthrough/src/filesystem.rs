@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags, IoctlFlags, RenameFlags};
 use fusewire::proto::op::{
@@ -82,11 +83,18 @@ impl Filesystem for PassthroughFs {
         let mirror = &self.mirror;
         let parent = mirror.table.get(cx.node())?;
         let directory = mirror.pin(&parent)?;
-        match mirror.backing.lookup(directory.as_fd(), op.name.as_bytes()) {
+        // The kernel asks for a directory's names for the first time, or again after a while.
+        let known = parent.lists_known.load(Ordering::Relaxed);
+        match mirror.find(directory.as_fd(), op.name.as_bytes(), known) {
             Err(Errno::ENOENT) if mirror.options.cache == Cache::Always => {
                 Ok(Entry::negative(mirror.options.entry_timeout))
             }
-            found => mirror.entry(found?),
+            found => {
+                let (node, stat) = found?;
+                let again = node.lookups.load(Ordering::Relaxed) > 1;
+                parent.lists_known.store(again, Ordering::Relaxed);
+                Ok(mirror.entry_of(&node, &stat))
+            }
         }
     }
 
@@ -103,11 +111,12 @@ impl Filesystem for PassthroughFs {
     async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
         let mirror = &self.mirror;
         let node = mirror.table.get(cx.node())?;
+        let pin = mirror.pin(&node)?;
         if asks_nothing(&op) {
-            mirror.changed_by(cx, mirror.pin(&node)?.as_fd())?;
+            mirror.changed_by(cx, pin.as_fd())?;
         }
         let file = op.fh.map(|fh| mirror.files.get(fh)).transpose()?;
-        let attr = set_attributes(&node, file.as_deref(), &op, &mirror.backing)?;
+        let attr = set_attributes(&node, pin.as_fd(), file.as_deref(), &op, &mirror.backing)?;
         Ok(Attributes { valid: mirror.attr_valid(&node), attr })
     }
 
@@ -192,7 +201,7 @@ impl Filesystem for PassthroughFs {
         let pin = mirror.pin(&node)?;
         let (flags, writeback) = (op.flags.bits(), has_writeback(cx));
         let data = data::open(pin.as_fd(), flags, writeback, &mirror.backing)?;
-        Ok(mirror.opened(cx, Arc::clone(&node), data))
+        Ok(mirror.opened(cx, Arc::clone(&node), data, None))
     }
 
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
@@ -236,6 +245,9 @@ impl Filesystem for PassthroughFs {
     async fn flush(&self, _: &Context<'_>, op: Flush) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
         file.node.settle(file.as_fd());
+        if self.mirror.backing.closes_silently() {
+            return Ok(());
+        }
         let copy = fcntl_dupfd_cloexec(&*file, 0).answer()?;
         nix::unistd::close(copy).map_err(io::Error::from).answer()
     }
@@ -374,7 +386,7 @@ impl Filesystem for PassthroughFs {
                 Err(error) if !any => return Err(error),
                 Ok(None) | Err(_) => return Ok(()),
             };
-            if let Some(entry) = mirror.listed(fd.as_fd(), &listed) {
+            if let Some(entry) = mirror.listed(&node, fd.as_fd(), &listed) {
                 let ino = mirror.listed_ino(&node, &listed);
                 let (ino, kind) = entry.map_or((ino, FileType(listed.kind)), |e| {
                     (e.attr.ino, e.attr.mode.file_type())

@@ -4,7 +4,7 @@
 //!   filesystem   operations to answers
 //!     mirror     what is shared, and what several operations need
 //!     make attributes data listing xattr caller    what they do
-//!       table handles node through figures         what is known
+//!       table handles recent node through figures  what is known
 //!         backing jail options                     the way in, and the walls around it
 //!           calls sys error                        the system
 //! ```
@@ -25,6 +25,7 @@ mod make;
 mod mirror;
 mod node;
 mod options;
+mod recent;
 mod sys;
 mod table;
 mod through;

@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::data::{self, Data};
 use crate::error::Answer;
 use crate::handles::Direct;
-use crate::table::key_of;
+use crate::node::Key;
 
 /// A directory, and the name that something gets in it.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +138,7 @@ pub(crate) fn file(
 fn unmake(at: Place<'_>, fd: BorrowedFd<'_>) {
     let named = statx(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO);
     if let (Ok(named), Ok(made)) = (named, attributes(fd))
-        && key_of(&named) == key_of(&made)
+        && Key::of(&named) == Key::of(&made)
     {
         let _ = unlinkat(at.directory, at.name, AtFlags::empty());
     }

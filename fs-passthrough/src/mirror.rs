@@ -24,7 +24,7 @@ use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
 use crate::make::{Made, Place};
-use crate::node::{Node, Pin};
+use crate::node::{Key, Node, Pin};
 use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
 use crate::through::Server;
@@ -61,25 +61,28 @@ impl Mirror {
     }
 
     pub(crate) fn pin<'n>(&self, node: &'n Node) -> Result<Pin<'n>> {
-        node.pin(&self.backing)
+        self.table.pin(node, &self.backing)
     }
 
     /// The answer for what `fd` refers to, with one lookup given.
     pub(crate) fn entry(&self, fd: OwnedFd) -> Result<Entry> {
-        let stat = attributes(fd.as_fd()).answer()?;
-        Ok(self.enter(fd, &stat).0)
+        self.enter(fd).map(|(node, stat)| self.entry_of(&node, &stat))
     }
 
-    fn enter(&self, fd: OwnedFd, stat: &Statx) -> (Entry, Arc<Node>) {
-        let node = self.table.enter(fd, stat, &self.backing);
-        let entry = Entry {
+    fn enter(&self, fd: OwnedFd) -> Result<(Arc<Node>, Statx)> {
+        let stat = attributes(fd.as_fd()).answer()?;
+        Ok((self.table.enter(fd, &stat, &self.backing), stat))
+    }
+
+    /// The answer for a node that one more lookup was given of.
+    pub(crate) fn entry_of(&self, node: &Node, stat: &Statx) -> Entry {
+        Entry {
             nodeid: node.id,
             generation: Generation(0),
             entry_valid: self.options.entry_timeout,
-            attr_valid: self.attr_valid(&node),
-            attr: attr(&node, stat),
-        };
-        (entry, node)
+            attr_valid: self.attr_valid(node),
+            attr: attr(node, stat),
+        }
     }
 
     /// How long the kernel may keep attributes of a node.
@@ -91,8 +94,14 @@ impl Mirror {
         if node.kind == KIND_REGULAR { file_timeout } else { attr_timeout }
     }
 
-    /// The answer for an open file.
-    pub(crate) fn opened(&self, cx: &Context<'_>, node: Arc<Node>, data: Data) -> Opened {
+    /// The answer for an open file; with the attributes, where they are at hand.
+    pub(crate) fn opened(
+        &self,
+        cx: &Context<'_>,
+        node: Arc<Node>,
+        data: Data,
+        stat: Option<Statx>,
+    ) -> Opened {
         let cached = data.cached && !self.options.is_direct();
         let held = Arc::clone(&node);
         let file = OpenFile::new(node, data, |data| self.register(cx, &held, data));
@@ -105,7 +114,10 @@ impl Mirror {
                 self.figures.by_us.count();
                 let keeps = match self.options.cache {
                     Cache::Always => !stale,
-                    Cache::Auto => file.node.is_unchanged(file.as_fd()) && !stale,
+                    Cache::Auto => {
+                        let stat = stat.or_else(|| attributes(file.as_fd()).ok());
+                        stat.is_some_and(|stat| file.node.is_unchanged(&stat)) && !stale
+                    }
                     Cache::Never => false,
                 };
                 (how_cached(cached, keeps), 0)
@@ -138,8 +150,9 @@ impl Mirror {
 
     /// The answer for what was made and opened.
     pub(crate) fn created(&self, cx: &Context<'_>, made: Made) -> (Entry, Opened) {
-        let (entry, node) = self.enter(made.held, &made.stat);
-        (entry, self.opened(cx, node, made.data))
+        let Made { held, stat, data } = made;
+        let node = self.table.enter(held, &stat, &self.backing);
+        (self.entry_of(&node, &stat), self.opened(cx, node, data, Some(stat)))
     }
 
     /// Has the kernel look a name up again that it may have kept as missing for long. It holds the
@@ -166,6 +179,10 @@ impl Mirror {
     /// Has a descriptor hold what is about to lose its name, where a handle does not.
     pub(crate) fn hold_before_removal(&self, directory: BorrowedFd<'_>, name: &[u8]) {
         if !self.table.uses_handles() {
+            return;
+        }
+        let peeked = self.backing.peek(directory, name);
+        if peeked.is_ok_and(|stat| stat.is_some_and(|stat| !self.table.needs_hold(&stat))) {
             return;
         }
         if let Ok(fd) = self.backing.lookup(directory, name)
@@ -204,20 +221,38 @@ impl Mirror {
         Ok(())
     }
 
+    /// The node that a name stands for, with one lookup given, and its attributes. Where it is
+    /// likely `known` that takes one system call, to make one two.
+    pub(crate) fn find(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        known: bool,
+    ) -> Result<(Arc<Node>, Statx)> {
+        if known
+            && let Some(stat) = self.backing.peek(directory, name)?
+            && let Some(node) = self.table.again(&stat, || self.backing.handle_at(directory, name))
+        {
+            return Ok((node, stat));
+        }
+        self.enter(self.backing.lookup(directory, name)?)
+    }
+
     /// What a lookup of a listed name answers; `None` where it is gone meanwhile, an entry without
     /// a node where it is there and cannot be looked up.
     pub(crate) fn listed(
         &self,
+        node: &Node,
         directory: BorrowedFd<'_>,
         listed: &Listed<'_>,
     ) -> Option<Option<Entry>> {
         if listed.is_dots() {
             return Some(None);
         }
-        let found = self.backing.lookup(directory, listed.name).and_then(|fd| self.entry(fd));
-        match found {
+        let known = self.table.knows(Key { ino: listed.ino, ..node.key });
+        match self.find(directory, listed.name, known) {
             Err(Errno::ENOENT) => None,
-            found => Some(found.ok()),
+            found => Some(found.ok().map(|(node, stat)| self.entry_of(&node, &stat))),
         }
     }
 

@@ -4,12 +4,12 @@
 //! Never known here: names, and other nodes. Neighbours: `table` keeps nodes, `data` writes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use fusewire::proto::{NodeId, Result};
+use fusewire::proto::{Errno, NodeId, Result};
 use parking_lot::Mutex;
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+use rustix::fs::{Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
@@ -21,6 +21,22 @@ use crate::through::Through;
 pub(crate) struct Key {
     pub(crate) device: (u32, u32),
     pub(crate) ino: u64,
+}
+
+impl Key {
+    pub(crate) fn of(stat: &Statx) -> Self {
+        Self { device: (stat.stx_dev_major, stat.stx_dev_minor), ino: stat.stx_ino }
+    }
+}
+
+fn kind_of(stat: &Statx) -> u32 {
+    u32::from(stat.stx_mode) >> 12
+}
+
+/// When it was made, where the filesystem keeps that.
+fn born(stat: &Statx) -> Option<(i64, u32)> {
+    let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
 /// How many descriptors nodes hold.
@@ -89,10 +105,13 @@ pub(crate) struct Node {
     pub(crate) ino: u64,
     /// The type: mode >> 12.
     pub(crate) kind: u32,
+    born: Option<(i64, u32)>,
     fd: OnceLock<Held>,
     handle: Option<FileHandle>,
     /// Changed under the lock of the table's keys.
     pub(crate) lookups: AtomicU64,
+    /// Of a directory: whether the name looked up last was that of a known node.
+    pub(crate) lists_known: AtomicBool,
     /// Open handles that may write.
     pub(crate) writers: AtomicU32,
     /// Open handles, and who serves them.
@@ -108,7 +127,7 @@ type Version = ((i64, u32), (i64, u32), u64);
 #[derive(Debug)]
 pub(crate) enum Pin<'a> {
     Held(BorrowedFd<'a>),
-    Opened(OwnedFd),
+    Opened(Arc<OwnedFd>),
 }
 
 impl AsFd for Pin<'_> {
@@ -121,55 +140,68 @@ impl AsFd for Pin<'_> {
 }
 
 impl Node {
-    /// A node held by `fd`, or by its handle where the budget is spent and it has one.
+    /// A node held by `fd`, or by its handle where the budget is spent and it has one; then the
+    /// descriptor comes back. `ino` is the number to show.
     pub(crate) fn new(
-        (id, ino, kind): (NodeId, u64, u32),
-        key: Key,
+        (id, ino): (NodeId, u64),
+        stat: &Statx,
         fd: OwnedFd,
         backing: &Backing,
         budget: &Arc<Budget>,
-    ) -> Self {
+    ) -> (Self, Option<OwnedFd>) {
         let handle = (!budget.has_room()).then(|| backing.handle_of(fd.as_fd())).flatten();
         let held = OnceLock::new();
-        if handle.is_none() {
+        let spare = if handle.is_none() {
             let _ = held.set(Held::new(fd, budget));
-        }
-        Self {
+            None
+        } else {
+            Some(fd)
+        };
+        let node = Self {
             id,
-            key,
+            key: Key::of(stat),
             ino,
-            kind,
+            kind: kind_of(stat),
+            born: born(stat),
             fd: held,
             handle,
-            lookups: AtomicU64::new(0),
+            lookups: AtomicU64::new(1),
+            lists_known: AtomicBool::new(false),
             writers: AtomicU32::new(0),
             through: Through::default(),
             late: Mutex::default(),
             seen: Mutex::default(),
-        }
+        };
+        (node, spare)
     }
 
-    /// An `O_PATH` descriptor.
+    /// The `O_PATH` descriptor that holds it, if one does.
+    pub(crate) fn held(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.get().map(|held| held.fd.as_fd())
+    }
+
+    /// An `O_PATH` descriptor by its handle.
     ///
     /// # Errors
-    /// ESTALE if it was known by its handle and is gone.
-    pub(crate) fn pin(&self, backing: &Backing) -> Result<Pin<'_>> {
-        match (self.fd.get(), &self.handle) {
-            (Some(held), _) => Ok(Pin::Held(held.fd.as_fd())),
-            (None, Some(handle)) => backing.open_handle(handle).map(Pin::Opened),
-            (None, None) => Err(fusewire::proto::Errno::ESTALE),
-        }
-    }
-
-    /// Whether its number alone may come to mean another inode while this node is known.
-    pub(crate) fn is_known_by_handle(&self) -> bool {
-        self.fd.get().is_none()
+    /// ESTALE if it is gone.
+    pub(crate) fn open(&self, backing: &Backing) -> Result<OwnedFd> {
+        self.handle.as_ref().map_or(Err(Errno::ESTALE), |handle| backing.open_handle(handle))
     }
 
     /// Whether `fd`, which has the same key, refers to the same inode. One that a descriptor holds
     /// cannot have been replaced.
     pub(crate) fn is(&self, fd: BorrowedFd<'_>, backing: &Backing) -> bool {
         self.fd.get().is_some() || backing.handle_of(fd) == self.handle
+    }
+
+    /// Whether attributes with the same key, which were read a moment ago by its name, are its own.
+    /// The inode that a descriptor holds cannot have been replaced, but in that moment another one
+    /// may have given its number away.
+    pub(crate) fn is_of(&self, stat: &Statx, handle: impl FnOnce() -> Option<FileHandle>) -> bool {
+        self.kind == kind_of(stat)
+            && self.born.is_some()
+            && self.born == born(stat)
+            && (self.fd.get().is_some() || handle() == self.handle)
     }
 
     /// Has a descriptor hold it from now on: without a name a handle may not be enough.
@@ -249,13 +281,10 @@ impl Node {
 
     /// Whether the data are still those of the last look, which this is from now on. What this
     /// mount wrote since is a change as well: nobody can tell whether it is all that was written.
-    pub(crate) fn is_unchanged(&self, fd: BorrowedFd<'_>) -> bool {
-        let version = attributes(fd).ok().map(|stat| {
-            let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
-            ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size)
-        });
-        let before = std::mem::replace(&mut *self.seen.lock(), version);
-        version.is_some() && version == before
+    pub(crate) fn is_unchanged(&self, stat: &Statx) -> bool {
+        let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
+        let version = ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size);
+        self.seen.lock().replace(version) == Some(version)
     }
 
     /// The time of last change that counts, where it is not the file's own.

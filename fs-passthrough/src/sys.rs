@@ -3,7 +3,7 @@
 //!
 //! All `unsafe` of this crate is here. Neighbours: `backing`, `jail`; `filesystem` for commands.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -44,18 +44,27 @@ pub(crate) struct FileHandle {
 
 /// The handle of what `fd` refers to; `O_PATH` will do. EOPNOTSUPP where a filesystem has none.
 pub(crate) fn handle_of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+    handle(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// The handle of what `name` stands for in a directory, of a symbolic link itself if it is one.
+pub(crate) fn handle_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<FileHandle> {
+    handle(directory, name, 0)
+}
+
+fn handle(fd: BorrowedFd<'_>, name: &CStr, flags: c_int) -> io::Result<FileHandle> {
     let mut raw = RawHandle { len: 128, kind: 0, bytes: [0; HANDLE_MAX] };
     let mut mount: c_int = 0;
-    // SAFETY: the pointers are to locals that outlive the call: an empty C string, a handle with
-    // the room that its `len` tells, and an int for the mount's number.
+    // SAFETY: the pointers are to what outlives the call: a C string, a handle with the room that
+    // its `len` tells, and an int for the mount's number.
     let result = unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
             fd.as_raw_fd(),
-            c"".as_ptr(),
+            name.as_ptr(),
             &raw mut raw,
             &raw mut mount,
-            libc::AT_EMPTY_PATH,
+            flags,
         )
     };
     if result != 0 {
@@ -191,6 +200,7 @@ mod tests {
         let handle = of(&first).unwrap();
         assert_eq!(handle, of(&first).unwrap());
         assert_ne!(handle, of(&second).unwrap());
+        assert_eq!(handle, handle_at(mount.as_fd(), c"a").unwrap());
         match open_handle(mount.as_fd(), &handle, libc::O_RDONLY | libc::O_CLOEXEC) {
             Ok(fd) => {
                 let text = std::io::read_to_string(std::fs::File::from(fd)).unwrap();

@@ -17,7 +17,9 @@ use rustix::fs::Statx;
 
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
-use crate::node::{Budget, Key, Node};
+use crate::node::{Budget, Key, Node, Pin};
+use crate::recent::Recent;
+use crate::sys::FileHandle;
 
 /// Independent parts: more than there are likely to be shards.
 const PARTS: u64 = 64;
@@ -31,32 +33,29 @@ pub(crate) struct Table {
     by_handle: AtomicU64,
     devices: RwLock<Vec<(u32, u32)>>,
     budget: Arc<Budget>,
-}
-
-/// What tells an inode apart, from its attributes.
-pub(crate) fn key_of(stat: &Statx) -> Key {
-    Key { device: (stat.stx_dev_major, stat.stx_dev_minor), ino: stat.stx_ino }
+    recent: Recent,
 }
 
 impl Table {
     /// A table that knows the root.
     pub(crate) fn new(backing: &Backing, fd_budget: usize) -> Result<Self> {
         let stat = attributes(backing.root()).answer()?;
-        let key = key_of(&stat);
+        let key = Key::of(&stat);
+        let recent = Recent::new(fd_budget);
         let table = Self {
             ids: (0..PARTS).map(|_| RwLock::default()).collect(),
             keys: (0..PARTS).map(|_| Mutex::default()).collect(),
             next: AtomicU64::new(NodeId::ROOT.0 + 1),
             by_handle: AtomicU64::new(0),
             devices: RwLock::new(vec![key.device]),
-            budget: Budget::new(fd_budget),
+            budget: Budget::new(fd_budget - recent.most()),
+            recent,
         };
         let fd = backing.root().try_clone_to_owned().answer()?;
         // The root is not to be a matter of the budget.
         let own = Budget::new(1);
-        let shape = (NodeId::ROOT, key.ino, u32::from(stat.stx_mode) >> 12);
-        let root = Arc::new(Node::new(shape, key, fd, backing, &own));
-        root.lookups.store(1, Ordering::Relaxed);
+        let (root, _) = Node::new((NodeId::ROOT, key.ino), &stat, fd, backing, &own);
+        let root = Arc::new(root);
         table.ids(root.id).write().insert(root.id, Arc::clone(&root));
         table.keys(key).lock().insert(key, root);
         Ok(table)
@@ -80,7 +79,7 @@ impl Table {
 
     /// The node of what `fd` refers to, new if it must be, with one more lookup.
     pub(crate) fn enter(&self, fd: OwnedFd, stat: &Statx, backing: &Backing) -> Arc<Node> {
-        let key = key_of(stat);
+        let key = Key::of(stat);
         let mut keys = self.keys(key).lock();
         let slot = keys.entry(key);
         if let Slot::Occupied(known) = &slot
@@ -91,16 +90,52 @@ impl Table {
             return node;
         }
         let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
-        let shape = (id, self.shown(key.device, key.ino), u32::from(stat.stx_mode) >> 12);
-        let node = Arc::new(Node::new(shape, key, fd, backing, &self.budget));
-        node.lookups.store(1, Ordering::Relaxed);
-        if node.is_known_by_handle() {
+        let shown = self.shown(key.device, key.ino);
+        let (node, spare) = Node::new((id, shown), stat, fd, backing, &self.budget);
+        let node = Arc::new(node);
+        if let Some(fd) = spare {
             self.by_handle.fetch_add(1, Ordering::Relaxed);
+            self.recent.keep(id, &Arc::new(fd));
         }
         // One that was known by its handle and whose number was given away goes on by its id.
         slot.insert_entry(Arc::clone(&node));
         self.ids(id).write().insert(id, Arc::clone(&node));
         node
+    }
+
+    /// The node that attributes are of, with one more lookup, where it is known and certainly the
+    /// one; `handle` tells the handle of what the attributes are of.
+    pub(crate) fn again(
+        &self,
+        stat: &Statx,
+        handle: impl FnOnce() -> Option<FileHandle>,
+    ) -> Option<Arc<Node>> {
+        let key = Key::of(stat);
+        let keys = self.keys(key).lock();
+        let node = keys.get(&key).filter(|node| node.is_of(stat, handle))?;
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(node))
+    }
+
+    /// Whether there is a node of such an inode.
+    pub(crate) fn knows(&self, key: Key) -> bool {
+        self.keys(key).lock().contains_key(&key)
+    }
+
+    /// A descriptor of a node.
+    ///
+    /// # Errors
+    /// ESTALE if it was known by its handle and is gone.
+    pub(crate) fn pin<'n>(&self, node: &'n Node, backing: &Backing) -> Result<Pin<'n>> {
+        if let Some(fd) = node.held() {
+            return Ok(Pin::Held(fd));
+        }
+        if let Some(fd) = self.recent.get(node.id) {
+            return Ok(Pin::Opened(fd));
+        }
+        let fd = Arc::new(node.open(backing)?);
+        self.recent.keep(node.id, &fd);
+        Ok(Pin::Opened(fd))
     }
 
     /// Takes lookups back; at none the node goes.
@@ -120,6 +155,7 @@ impl Table {
             keys.remove(&node.key);
         }
         self.ids(id).write().remove(&id);
+        self.recent.forget(id);
     }
 
     /// Whether any node was ever known by its handle alone.
@@ -127,9 +163,15 @@ impl Table {
         self.by_handle.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether an inode is known and no descriptor holds it.
+    pub(crate) fn needs_hold(&self, stat: &Statx) -> bool {
+        let key = Key::of(stat);
+        self.keys(key).lock().get(&key).is_some_and(|node| node.held().is_none())
+    }
+
     /// Has a descriptor hold the node of what `fd` refers to, if it is known.
     pub(crate) fn hold(&self, fd: OwnedFd, stat: &Statx, backing: &Backing) {
-        let key = key_of(stat);
+        let key = Key::of(stat);
         let node = self.keys(key).lock().get(&key).cloned();
         if let Some(node) = node.filter(|node| node.is(fd.as_fd(), backing)) {
             node.hold(fd, &self.budget);
@@ -207,16 +249,51 @@ mod tests {
         let table = Table::new(&backing, 10).unwrap();
         let nodes: Vec<_> =
             (0..50).map(|number| enter(&table, &backing, &number.to_string())).collect();
-        assert_eq!(table.budget.used(), 10);
-        assert_eq!(nodes.iter().filter(|node| node.is_known_by_handle()).count(), 40);
+        // Two for what was looked at last, the rest for the first that came.
+        assert_eq!(table.budget.used(), 8);
+        assert_eq!(nodes.iter().filter(|node| node.held().is_none()).count(), 42);
+        let last = |node: &Arc<Node>| table.recent.get(node.id).is_some();
+        assert_eq!(nodes.iter().filter(|node| last(node)).count(), 2);
         for node in &nodes {
-            let pin = node.pin(&backing).unwrap();
+            let pin = table.pin(node, &backing).unwrap();
             assert_eq!(attributes(pin.as_fd()).unwrap().stx_ino, node.key.ino);
         }
-        for node in nodes {
+        for node in &nodes {
             table.forget(node.id, LookupCount(1));
         }
+        assert_eq!(nodes.iter().filter(|node| last(node)).count(), 0);
+        drop(nodes);
         assert_eq!(table.budget.used(), 0);
+    }
+
+    /// Attributes that were read by a name a moment ago, and an inode that has the number now.
+    #[test]
+    fn attributes_alone_are_known_again_only_for_certain() {
+        for budget in [0, 100] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("f"), "f").unwrap();
+            let backing = Backing::open(directory.path(), &Options::default()).unwrap();
+            let Ok(Some(stat)) = backing.peek(backing.root(), b"f") else { return };
+            let table = Table::new(&backing, budget).unwrap();
+            let handle = || backing.handle_at(backing.root(), b"f");
+            assert!(!table.knows(Key::of(&stat)));
+            assert!(table.again(&stat, handle).is_none());
+            let node = enter(&table, &backing, "f");
+            assert!(table.knows(Key::of(&stat)));
+            assert_eq!(table.again(&stat, handle).unwrap().id, node.id);
+            let mut other = stat;
+            other.stx_btime.tv_nsec ^= 1;
+            assert!(table.again(&other, handle).is_none());
+            let mut other = stat;
+            other.stx_mode ^= 0o140_000;
+            assert!(table.again(&other, handle).is_none());
+            if node.held().is_none() {
+                let another = || backing.handle_of(backing.root());
+                assert!(table.again(&stat, another).is_none());
+            }
+            table.forget(node.id, LookupCount(2));
+            assert!(table.get(node.id).is_err(), "only what was given is taken back");
+        }
     }
 
     #[test]
@@ -234,7 +311,7 @@ mod tests {
         std::fs::write(&path, "new").unwrap();
         let new = enter(&table, &backing, "f");
         assert_ne!(old.id, new.id, "numbers {} and {}", old.key.ino, new.key.ino);
-        assert_eq!(old.pin(&backing).unwrap_err(), Errno::ESTALE);
+        assert_eq!(table.pin(&old, &backing).unwrap_err(), Errno::ESTALE);
         table.forget(old.id, LookupCount(1));
         assert_eq!(enter(&table, &backing, "f").id, new.id, "the older took the newer along");
     }

@@ -1,8 +1,9 @@
 //! Descriptors: few for many files, none left, and files that lose their name go on.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,15 @@ cases!(
     a_large_tree_takes_few_descriptors,
     files_beyond_the_budget_live_without_a_name,
     directories_beyond_the_budget_live_without_a_name,
+);
+cases!(
+    mounts, Plan::new().options(&["--entry-timeout", "0", "--attr-timeout", "0"]);
+    what_changed_outside_is_found_again,
+);
+cases!(
+    mounts,
+    Plan::new().options(&["--entry-timeout", "0", "--attr-timeout", "0", "--fd-budget", "20"]);
+    what_changed_outside_is_found_again_beyond_the_budget,
 );
 
 /// Descriptors of the daemon.
@@ -182,4 +192,65 @@ fn directories_beyond_the_budget_live_without_a_name(place: &Place) {
     let status = held.metadata().unwrap();
     assert!(status.is_dir());
     assert_eq!(status.nlink(), 0);
+}
+
+/// Replaces, removes, links and retypes what has known names.
+fn change_outside(directory: &Path, round: usize) {
+    for number in (round % 7..60).step_by(7) {
+        let path = directory.join(format!("f{number}"));
+        let other = directory.join(format!("f{}", (number + 1) % 60));
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+        } else if path.symlink_metadata().is_ok() {
+            fs::remove_file(&path).unwrap();
+        }
+        // The number that was just given away is likely the next one's.
+        match (round + number) % 5 {
+            0 => fs::write(&path, format!("{round} {number}")).unwrap(),
+            1 => fs::create_dir(&path).unwrap(),
+            2 => symlink("nowhere", &path).unwrap(),
+            3 if other.is_file() => fs::hard_link(&other, &path).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+/// What is told of all names, each asked for.
+fn told(directory: &Path) -> Vec<(String, u64, u32, u64, u64)> {
+    let one = |name: String| {
+        let status = directory.join(&name).symlink_metadata().ok()?;
+        Some((name, status.ino(), status.mode(), status.nlink(), status.size()))
+    };
+    (0..60).filter_map(|number| one(format!("f{number}"))).collect()
+}
+
+fn what_changed_outside_is_found_again(place: &Place) {
+    let before = count(place);
+    let outside = backing(place).join("d");
+    fs::create_dir(&outside).unwrap();
+    for number in 0..60 {
+        fs::write(outside.join(format!("f{number}")), format!("{number}")).unwrap();
+    }
+    let inside = place.path("d");
+    for round in 0..30 {
+        // By names that are known, and by a listing that tells of them.
+        assert_eq!(told(&inside), told(&outside), "round {round}");
+        change_outside(&outside, round);
+        if round % 2 == 0 {
+            let names = |path: &Path| {
+                let names = fs::read_dir(path).unwrap().map(|entry| {
+                    let entry = entry.unwrap();
+                    (entry.file_name(), entry.metadata().unwrap().ino())
+                });
+                names.collect::<BTreeSet<_>>()
+            };
+            assert_eq!(names(&inside), names(&outside), "round {round}");
+        }
+    }
+    assert_eq!(told(&inside), told(&outside), "at the end");
+    falls_to(place, before);
+}
+
+fn what_changed_outside_is_found_again_beyond_the_budget(place: &Place) {
+    what_changed_outside_is_found_again(place);
 }
