@@ -372,8 +372,10 @@ fn a_stacked_backing_is_served_by_the_daemon(transport: Transport) {
     let stats = mounted.daemon.stats();
     let filesystem = stats.field("filesystem");
     assert_eq!(filesystem["handles"]["kernel"], 0, "{filesystem}");
-    // One decision for each time that a file was opened while it was not open.
-    assert_eq!(filesystem["fallbacks"]["ELOOP"], 5, "{filesystem}");
+    // One decision for each time that a file was opened while it was not open: of five opens, those
+    // of a file whose last RELEASE had come by then. The kernel does not wait for that one.
+    let decisions = filesystem["fallbacks"]["ELOOP"].as_u64();
+    assert!(decisions.is_some_and(|count| (2..=5).contains(&count)), "{filesystem}");
     assert!(stats.requests("READ") > 0 && stats.requests("WRITE") > 0);
     let messages = mounted.daemon.messages();
     let told = messages.lines().filter(|line| line.contains("ELOOP")).collect::<Vec<_>>();
