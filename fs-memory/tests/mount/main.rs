@@ -42,6 +42,7 @@ mod stress;
 mod clients;
 mod lifecycle;
 mod limits;
+mod placement;
 mod starting;
 mod surroundings;
 
