@@ -1,7 +1,7 @@
 //! The second wall: who is behind it, that it holds nobody else up, and what is where it cannot be.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::system::{self, run_limited};
@@ -125,20 +125,31 @@ fn off_is_off(transport: Transport) {
     daemon.umount();
 }
 
+/// A tmpfs that goes when the test fails.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn new(place: &'a Path) -> Self {
+        let mut command = Command::new("mount");
+        let (status, text) = run_limited(command.args(["-t", "tmpfs", "none"]).arg(place)).unwrap();
+        assert!(status.success(), "{text}");
+        Self(place)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
 /// The daemon starts while it is there, and must not hold a copy of it.
 fn what_else_is_mounted_can_be_unmounted(transport: Transport) {
     let place = open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir());
-    let mount = |word: &str| {
-        let mut command = Command::new(word);
-        if word == "mount" {
-            command.args(["-t", "tmpfs", "none"]);
-        }
-        run_limited(command.arg(place.path())).unwrap()
-    };
-    assert!(mount("mount").0.success());
+    let mounted = Mounted::new(place.path());
     let mut daemon = Daemon::start(&Setup::new(transport));
     use_it(&daemon);
-    let (status, text) = mount("umount");
+    let (status, text) = run_limited(Command::new("umount").arg(mounted.0)).unwrap();
     assert!(status.success(), "{text}");
     let beside = Daemon::start(&Setup::new(transport));
     daemon.umount();
