@@ -37,7 +37,7 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 fn every_golden_file_goes_through_every_body() {
     let golden = files(&root().join("tests/golden"));
     assert!(!golden.is_empty(), "no golden files");
-    for path in golden.iter().step_by(one_of(16)) {
+    for path in golden.iter().step_by(one_of(64)) {
         let bytes = fs::read(path).unwrap();
         for (name, body) in BODIES {
             std::println!("{name}: {}", path.display());
@@ -50,7 +50,7 @@ fn every_golden_file_goes_through_every_body() {
 fn the_corpus_of_each_target_holds() {
     for (name, body) in BODIES {
         let kept = files(&root().join("../fuzz/corpus").join(name));
-        for path in kept.iter().step_by(one_of(64)) {
+        for path in kept.iter().step_by(one_of(256)) {
             std::println!("{name}: {}", path.display());
             body(&fs::read(path).unwrap());
         }
@@ -60,7 +60,7 @@ fn the_corpus_of_each_target_holds() {
 #[test]
 fn what_the_encoders_make_goes_through_its_body() {
     let seeds = seeds();
-    for (target, bytes) in seeds.iter().step_by(one_of(16)) {
+    for (target, bytes) in seeds.iter().step_by(one_of(64)) {
         BODIES.iter().find(|(name, _)| name == target).unwrap().1(bytes);
     }
     let of_replies = seeds.iter().filter(|(target, _)| *target == "reply_decode");
