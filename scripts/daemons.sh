@@ -1,11 +1,12 @@
-# Sourced by the scripts that need daemons: builds fusewire-memory, starts and stops it.
+# Sourced by the scripts that need daemons: builds $binary, which is fusewire-memory unless it is
+# set, starts and stops it.
 #
 # Gives $work, a directory that is gone at the end, $daemon, and $failed, the exit status: 0 until
 # something sets it. Whatever happens, no mount and no process of these is left.
 
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-cargo build --release --bin fusewire-memory || exit 1
-daemon=$(realpath "${CARGO_TARGET_DIR:-target}")/release/fusewire-memory
+cargo build --release --bin "${binary:=fusewire-memory}" || exit 1
+daemon=$(realpath "${CARGO_TARGET_DIR:-target}")/release/$binary
 mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections
 echo Y > /sys/module/fuse/parameters/enable_uring
 
