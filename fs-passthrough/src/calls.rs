@@ -1,7 +1,7 @@
 //! The system calls that a thread in the jail may make.
 //!
 //! Any other answers ENOSYS, as on a kernel that lacks it: libraries know what to do then. What is
-//! submitted on an io_uring is not a call, and no filter sees it.
+//! submitted on an io_uring is not a call, and no filter sees it: the engine restricts its rings.
 //!
 //! Never known here: who is locked in. Neighbours: `jail` uses the list.
 
