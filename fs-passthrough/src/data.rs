@@ -6,7 +6,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fusewire::proto::flags::{OpenFlags, WriteFlags};
 use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
@@ -127,7 +127,8 @@ impl Direct {
     /// `None` where the backing filesystem takes the flag and goes through its cache all the same.
     fn new(fd: OwnedFd) -> Option<Self> {
         let path = rustix::fs::AtFlags::EMPTY_PATH;
-        let stat = rustix::fs::statx(&fd, c"", path, StatxFlags::DIOALIGN).ok()?;
+        let asked = StatxFlags::DIOALIGN | StatxFlags::SIZE;
+        let stat = rustix::fs::statx(&fd, c"", path, asked).ok()?;
         let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
         let (memory, offset) = match (told, stat.stx_dio_mem_align, stat.stx_dio_offset_align) {
             (true, 0, _) | (true, _, 0) => return None,
@@ -135,7 +136,8 @@ impl Direct {
             (false, ..) => (4096, 4096),
         };
         let memory = usize::try_from(memory).ok()?;
-        Some(Self { fd: Arc::new(fd), memory, offset: offset.into() })
+        let seen = AtomicU64::new(stat.stx_size);
+        Some(Self { fd: Arc::new(fd), memory, offset: offset.into(), seen })
     }
 
     fn fits(&self, bytes: &[u8], offset: u64) -> bool {
@@ -148,13 +150,12 @@ impl Direct {
 impl OpenFile {
     /// The descriptor for a transfer: past the cache only where the backing filesystem takes it.
     fn for_transfer(&self, flags: OpenFlags, bytes: &[u8], offset: u64) -> &Arc<OwnedFd> {
-        self.past_the_cache(flags, bytes, offset).unwrap_or(&self.fd)
+        self.past_the_cache(flags, bytes, offset).map_or(&self.fd, |direct| &direct.fd)
     }
 
-    fn past_the_cache(&self, flags: OpenFlags, bytes: &[u8], offset: u64) -> Option<&Arc<OwnedFd>> {
+    fn past_the_cache(&self, flags: OpenFlags, bytes: &[u8], offset: u64) -> Option<&Direct> {
         let asked = OFlags::from_bits_retain(flags.bits()).contains(OFlags::DIRECT);
-        let direct = self.direct.as_ref().filter(|direct| asked && direct.fits(bytes, offset));
-        direct.map(|direct| &direct.fd)
+        self.direct.as_ref().filter(|direct| asked && direct.fits(bytes, offset))
     }
 }
 
@@ -188,12 +189,15 @@ pub(crate) async fn read(
     mover.figures.reads.count(rings);
     if rings {
         let end = op.offset + out.size() as u64;
-        let fd = direct.unwrap_or(&file.fd);
-        if direct.is_some() && attributes(file.as_fd()).answer()?.stx_size >= end {
+        let fd = direct.map_or(&file.fd, |direct| &direct.fd);
+        if direct.is_some_and(|direct| direct.seen.load(Ordering::Relaxed) >= end) {
             // Whole, and surely not in memory: the answer can follow it.
             return mover.io.answer_from(fd, out, op.offset, end).await;
         }
         mover.io.read_at(fd, out, op.offset + out.len() as u64).await?;
+        if let Some(direct) = direct.filter(|_| out.remaining() == 0) {
+            direct.seen.fetch_max(end, Ordering::Relaxed);
+        }
     }
     // To the end of the file; after the ring that mostly says that it was reached.
     read_rest(file, op, out)
@@ -319,7 +323,10 @@ async fn transfer(
         };
     mover.figures.writes.count(rings);
     if rings {
-        let count = mover.io.write_at(direct.unwrap_or(&file.fd), op.data, op.offset).await?;
+        let count = mover
+            .io
+            .write_at(direct.map_or(&file.fd, |direct| &direct.fd), op.data, op.offset)
+            .await?;
         if count == op.data.len() || !late {
             return Ok(u32::try_from(count).unwrap_or(u32::MAX));
         }

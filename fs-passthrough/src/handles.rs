@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use fusewire::Backing;
 use fusewire::proto::{Errno, Fh, Result};
@@ -62,6 +62,9 @@ pub(crate) struct Direct {
     pub(crate) memory: usize,
     /// What offsets and lengths must be multiples of.
     pub(crate) offset: u64,
+    /// The length that the file was seen to have, at least. Should it have less by now, an answer
+    /// that counts on this is made whole at more cost.
+    pub(crate) seen: AtomicU64,
 }
 
 /// An open file.

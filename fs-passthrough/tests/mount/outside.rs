@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use crate::backing;
 use crate::common::{
-    Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime, next_tick,
-    open_append, open_rw, open_to_all, pattern, system,
+    Aligned, Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime,
+    next_tick, open_append, open_direct, open_rw, open_to_all, pattern, system,
 };
 
 cases!(
@@ -39,6 +39,7 @@ cases!(mounts, Plan::new().options(&["--no-xattr"]); no_attributes_where_none_ar
 cases!(
     through, Plan::new().options(&["--cache", "never"]);
     what_others_write_shows_at_once,
+    reads_past_the_cache_follow_the_length,
     direct_writes_move_mtime_at_once,
 );
 cases!(
@@ -279,11 +280,30 @@ fn what_others_write_shows_at_once(place: &Place) {
         let text = format!("outside {round}");
         fs::write(backing(place).join("f"), &text).unwrap();
         let mut bytes = vec![0; text.len()];
-        use std::os::unix::fs::FileExt;
         File::open(place.path("f")).unwrap().read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, text.as_bytes());
         fs::write(backing(place).join(format!("g{round}")), "").unwrap();
         assert!(fs::metadata(place.path(&format!("g{round}"))).is_ok(), "a new name");
+    }
+}
+
+/// An answer that counts on a length is whole also where that is no longer the file's.
+fn reads_past_the_cache_follow_the_length(place: &Place) {
+    const BLOCK: usize = 4096;
+    let (outside, data) = (backing(place).join("f"), pattern(16 * BLOCK, 9));
+    fs::write(&outside, &data).unwrap();
+    let file = open_direct(&place.path("f"));
+    let outside = File::options().write(true).open(outside).unwrap();
+    let mut room = Aligned::zeros(8 * BLOCK);
+    for (length, offset) in [(16, 8), (9, 8), (8, 8), (1, 0), (0, 0), (12, 8), (16, 8), (20, 12)] {
+        outside.set_len((length * BLOCK) as u64 + 5).unwrap();
+        outside.write_all_at(&data[..(length * BLOCK).min(data.len())], 0).unwrap();
+        room.as_mut().fill(0xee);
+        let count = file.read_at(room.as_mut(), (offset * BLOCK) as u64).unwrap();
+        let wanted = fs::read(backing(place).join("f")).unwrap();
+        let wanted = wanted.get(offset * BLOCK..).unwrap_or_default();
+        let wanted = &wanted[..wanted.len().min(8 * BLOCK)];
+        assert!(&room.as_mut()[..count] == wanted, "{length} blocks, from {offset}");
     }
 }
 
