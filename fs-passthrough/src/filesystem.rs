@@ -187,7 +187,9 @@ impl Filesystem for PassthroughFs {
             // The link that is followed is the descriptor's own.
             let follow = AtFlags::SYMLINK_FOLLOW;
             linkat(mirror.backing.descriptors(), path, at.directory, at.name, follow).answer()?;
-            mirror.backing.reopen(source.as_fd(), OFlags::PATH).answer()
+            let fd = mirror.backing.reopen(source.as_fd(), OFlags::PATH).answer()?;
+            let stat = attributes(fd.as_fd()).answer()?;
+            Ok((fd, stat))
         })
     }
 

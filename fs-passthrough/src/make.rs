@@ -24,6 +24,9 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a [u8],
 }
 
+/// What holds an inode, `O_PATH`, and its attributes.
+pub(crate) type Found = (OwnedFd, Statx);
+
 /// How a file is made and opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
@@ -42,7 +45,7 @@ pub(crate) fn directory(
     mode: u32,
     caller: &Caller,
     backing: &Backing,
-) -> Result<OwnedFd> {
+) -> Result<Found> {
     caller.run(|| mkdirat(at.directory, at.name, permissions(mode)))?;
     of_kind(at, FileType::Directory, backing)
 }
@@ -52,7 +55,7 @@ pub(crate) fn symlink(
     target: &[u8],
     caller: &Caller,
     backing: &Backing,
-) -> Result<OwnedFd> {
+) -> Result<Found> {
     caller.run(|| symlinkat(target, at.directory, at.name))?;
     of_kind(at, FileType::Symlink, backing)
 }
@@ -64,7 +67,7 @@ pub(crate) fn node(
     rdev: u32,
     caller: &Caller,
     backing: &Backing,
-) -> Result<OwnedFd> {
+) -> Result<Found> {
     let kind = FileType::from_raw_mode(RawMode::from(mode));
     if matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown) {
         return Err(Errno::EINVAL);
@@ -76,10 +79,11 @@ pub(crate) fn node(
 }
 
 /// What was just made, unless somebody has put something else there meanwhile.
-fn of_kind(at: Place<'_>, kind: FileType, backing: &Backing) -> Result<OwnedFd> {
+fn of_kind(at: Place<'_>, kind: FileType, backing: &Backing) -> Result<Found> {
     let fd = backing.lookup(at.directory, at.name)?;
     let stat = attributes(fd.as_fd()).answer()?;
-    if FileType::from_raw_mode(stat.stx_mode.into()) == kind { Ok(fd) } else { Err(Errno::ENOENT) }
+    let found = FileType::from_raw_mode(stat.stx_mode.into());
+    if found == kind { Ok((fd, stat)) } else { Err(Errno::ENOENT) }
 }
 
 /// A file that was made and opened: nothing is left that could fail.
@@ -146,7 +150,8 @@ fn unmake(at: Place<'_>, fd: BorrowedFd<'_>) {
 
 /// Opens a file that the kernel did not know of. Nobody has checked yet whether the caller may.
 fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> Result<Made> {
-    let held = of_kind(at, FileType::RegularFile, backing).map_err(|_| Errno::EEXIST)?;
+    let found = of_kind(at, FileType::RegularFile, backing);
+    let (held, _) = found.map_err(|_| Errno::EEXIST)?;
     let asked = OFlags::from_bits_retain(how.flags) & (OFlags::APPEND | OFlags::DIRECT);
     let exactly = data::open_flags(how.flags, false) | asked;
     caller.run_checked(|| backing.reopen(held.as_fd(), exactly).map(drop))?;

@@ -3,7 +3,7 @@
 //! Neighbours: `filesystem` has the operations.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::error::Answer;
 use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
-use crate::make::{Made, Place};
+use crate::make::{Found, Made, Place};
 use crate::node::{Key, Node, Pin};
 use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
@@ -62,16 +62,6 @@ impl Mirror {
 
     pub(crate) fn pin<'n>(&self, node: &'n Node) -> Result<Pin<'n>> {
         self.table.pin(node, &self.backing)
-    }
-
-    /// The answer for what `fd` refers to, with one lookup given.
-    pub(crate) fn entry(&self, fd: OwnedFd) -> Result<Entry> {
-        self.enter(fd).map(|(node, stat)| self.entry_of(&node, &stat))
-    }
-
-    fn enter(&self, fd: OwnedFd) -> Result<(Arc<Node>, Statx)> {
-        let stat = attributes(fd.as_fd()).answer()?;
-        Ok((self.table.enter(fd, &stat, &self.backing), stat))
     }
 
     /// The answer for a node that one more lookup was given of.
@@ -204,11 +194,12 @@ impl Mirror {
         &self,
         cx: &Context<'_>,
         name: &[u8],
-        make: impl FnOnce(Place<'_>) -> Result<OwnedFd>,
+        make: impl FnOnce(Place<'_>) -> Result<Found>,
     ) -> Result<Entry> {
         let parent = self.table.get(cx.node())?;
         let directory = self.pin(&parent)?;
-        make(Place { directory: directory.as_fd(), name }).and_then(|fd| self.entry(fd))
+        let (fd, stat) = make(Place { directory: directory.as_fd(), name })?;
+        Ok(self.entry_of(&self.table.enter(fd, &stat, &self.backing), &stat))
     }
 
     /// FALLOCATE and COPY_FILE_RANGE have no flag that says whether set-id bits are to go, nor has
@@ -235,7 +226,9 @@ impl Mirror {
         {
             return Ok((node, stat));
         }
-        self.enter(self.backing.lookup(directory, name)?)
+        let fd = self.backing.lookup(directory, name)?;
+        let stat = attributes(fd.as_fd()).answer()?;
+        Ok((self.table.enter(fd, &stat, &self.backing), stat))
     }
 
     /// What a lookup of a listed name answers; `None` where it is gone meanwhile, an entry without
