@@ -20,6 +20,8 @@ start() {
     local dir=$1 log=$1.log
     shift
     mkdir -m 755 "$dir"
+    # Here, not by the child: what an earlier daemon said there is not the new one's.
+    : >"$log"
     "$daemon" --allow-other -o dev,suid "$@" "$dir" >"$log" 2>&1 &
     pids+=($!)
     for _ in {1..100}; do
