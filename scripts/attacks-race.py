@@ -120,8 +120,12 @@ def client(me, mount):
         try:
             if what == "walk":
                 for path, names, files in os.walk("/top"):
+                    done["walk"] += 1
                     for name in files:
-                        read(f"{path}/{name}")
+                        try:
+                            read(f"{path}/{name}")
+                        except OSError:
+                            done["refused"] += 1
             elif what == "list":
                 names = os.listdir(there)
                 if {"etc", "proc", "canary", "canary-dir"} & set(names):
@@ -179,7 +183,7 @@ def client(me, mount):
                                 raise Escape(f"{up} of {there} lists {names}")
                 finally:
                     os.close(fd)
-            done[what] += 1
+            done[what] += what != "walk"
         except OSError:
             done["refused"] += 1
     return dict(done)
