@@ -15,7 +15,7 @@ filesystem() {
             ext4) mkfs.ext4 -qF "$dir.image" ;;
             # Below 300 MB only with this word, of which it warns.
             xfs) mkfs.xfs -q --unsupported "$dir.image" 2>/dev/null ;;
-            btrfs) mkfs.btrfs -q --mixed "$dir.image" ;;
+            btrfs) mkfs.btrfs -q --mixed "$dir.image" >/dev/null ;;
             *) echo "no such backing filesystem: $kind" >&2; return 2 ;;
         esac || return
         mount -o loop "$dir.image" "$dir" || return
