@@ -177,6 +177,15 @@ pub(crate) fn attributes(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)
 }
 
+/// What holds an inode, `O_PATH`, and its attributes.
+pub(crate) type Found = (OwnedFd, Statx);
+
+/// The attributes of what was opened, beside it.
+pub(crate) fn found(fd: OwnedFd) -> Result<Found> {
+    let stat = attributes(fd.as_fd()).answer()?;
+    Ok((fd, stat))
+}
+
 fn mount_of(stat: &Statx) -> Option<u64> {
     (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
 }

@@ -28,7 +28,7 @@ use rustix::path::DecInt;
 use rustix::thread::CapabilitySet;
 
 use crate::attributes::{KIND_REGULAR, asks_nothing, attr, set_attributes, statx_values};
-use crate::backing::attributes;
+use crate::backing::{attributes, found};
 use crate::caller::{self, Caller};
 use crate::error::Answer;
 use crate::listing;
@@ -187,9 +187,7 @@ impl Filesystem for PassthroughFs {
             // The link that is followed is the descriptor's own.
             let follow = AtFlags::SYMLINK_FOLLOW;
             linkat(mirror.backing.descriptors(), path, at.directory, at.name, follow).answer()?;
-            let fd = mirror.backing.reopen(source.as_fd(), OFlags::PATH).answer()?;
-            let stat = attributes(fd.as_fd()).answer()?;
-            Ok((fd, stat))
+            found(mirror.backing.reopen(source.as_fd(), OFlags::PATH).answer()?)
         })
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{
     statx, symlinkat, unlinkat,
 };
 
-use crate::backing::{Backing, attributes};
+use crate::backing::{Backing, Found, attributes, found};
 use crate::caller::Caller;
 use crate::data::{self, Data};
 use crate::error::Answer;
@@ -23,9 +23,6 @@ pub(crate) struct Place<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) name: &'a [u8],
 }
-
-/// What holds an inode, `O_PATH`, and its attributes.
-pub(crate) type Found = (OwnedFd, Statx);
 
 /// How a file is made and opened.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +77,9 @@ pub(crate) fn node(
 
 /// What was just made, unless somebody has put something else there meanwhile.
 fn of_kind(at: Place<'_>, kind: FileType, backing: &Backing) -> Result<Found> {
-    let fd = backing.lookup(at.directory, at.name)?;
-    let stat = attributes(fd.as_fd()).answer()?;
-    let found = FileType::from_raw_mode(stat.stx_mode.into());
-    if found == kind { Ok((fd, stat)) } else { Err(Errno::ENOENT) }
+    let (fd, stat) = found(backing.lookup(at.directory, at.name)?)?;
+    let is_so = FileType::from_raw_mode(stat.stx_mode.into()) == kind;
+    if is_so { Ok((fd, stat)) } else { Err(Errno::ENOENT) }
 }
 
 /// A file that was made and opened: nothing is left that could fail.
@@ -151,13 +147,12 @@ fn unmake(at: Place<'_>, fd: BorrowedFd<'_>) {
 /// Opens a file that the kernel did not know of. Nobody has checked yet whether the caller may.
 fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> Result<Made> {
     let found = of_kind(at, FileType::RegularFile, backing);
-    let (held, _) = found.map_err(|_| Errno::EEXIST)?;
+    let (held, stat) = found.map_err(|_| Errno::EEXIST)?;
     let asked = OFlags::from_bits_retain(how.flags) & (OFlags::APPEND | OFlags::DIRECT);
     let exactly = data::open_flags(how.flags, false) | asked;
     caller.run_checked(|| backing.reopen(held.as_fd(), exactly).map(drop))?;
     let again = how.flags & !OFlags::TRUNC.bits();
     let data = data::open(held.as_fd(), again, how.writeback, backing)?;
-    let stat = attributes(held.as_fd()).answer()?;
     Ok(Made { held, stat, data })
 }
 

@@ -16,14 +16,14 @@ use rustix::fs::{AtFlags, Statx, unlinkat};
 use rustix::thread::CapabilitySet;
 
 use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
-use crate::backing::{Backing, attributes};
+use crate::backing::{Backing, Found, attributes, found};
 use crate::caller;
 use crate::data::{Data, Mover};
 use crate::error::Answer;
 use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
-use crate::make::{Found, Made, Place};
+use crate::make::{Made, Place};
 use crate::node::{Key, Node, Pin};
 use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
@@ -226,8 +226,7 @@ impl Mirror {
         {
             return Ok((node, stat));
         }
-        let fd = self.backing.lookup(directory, name)?;
-        let stat = attributes(fd.as_fd()).answer()?;
+        let (fd, stat) = found(self.backing.lookup(directory, name)?)?;
         Ok((self.table.enter(fd, &stat, &self.backing), stat))
     }
 
