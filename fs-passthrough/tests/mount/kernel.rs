@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, XattrFlags, seek};
 use rustix::io::Errno;
 
-use crate::backing;
 use crate::common::{
     Daemon, PAGE, PAGE_U64, Place, Plan, Random, Setup, Transport, allocate, as_nobody, cases,
     drills, fails, mode, mtime, next_tick, open_append, open_direct, open_rw, pattern, read_at,
     read_direct, same_bytes, system, write_direct,
 };
 use crate::descriptors::{count, falls_to};
+use crate::{Other, backing};
 
 cases!(
     kernel;
@@ -307,7 +307,7 @@ fn capabilities_go_and_set_id_bits_of_root_stay(place: &Place) {
 
 /// A filesystem mounted on the backing directory of a daemon, unmounted before that goes.
 struct Mounted {
-    point: std::path::PathBuf,
+    backing: Other,
     daemon: Daemon,
 }
 
@@ -321,15 +321,11 @@ impl Mounted {
             fs::create_dir(directory).unwrap();
         }
         let words = words(work.path());
-        let (status, said) =
-            system::run_limited(Command::new("mount").args(words).arg(&point)).unwrap();
-        assert!(status.success(), "{said}");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let backing = Other::mount(&words, &point);
         match Daemon::try_start(&setup.arguments(), work, &mountpoint) {
-            Ok(daemon) => Self { point, daemon },
-            Err(refusal) => {
-                let _ = system::umount(&point, &["-l"]);
-                panic!("no mount: {}", refusal.message);
-            }
+            Ok(daemon) => Self { backing, daemon },
+            Err(refusal) => panic!("no mount: {}", refusal.message),
         }
     }
 
@@ -355,12 +351,6 @@ impl Mounted {
             assert!(Instant::now() < until, "{opened} files opened, not all released");
             thread::sleep(Duration::from_millis(2));
         }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = system::umount(&self.point, &["-l"]);
     }
 }
 
@@ -441,7 +431,7 @@ fn o_direct_is_refused_where_the_backing_refuses_it(transport: Transport) {
         assert_eq!(said, wanted, "{:?}", setup.extra);
         // The kernel is sure that it is not there, and sends CREATE.
         mounted.sh("test ! -e unknown");
-        fs::write(mounted.point.join("unknown"), "text").unwrap();
+        fs::write(mounted.backing.0.join("unknown"), "text").unwrap();
         let said = mounted.sh("dd if=/dev/zero of=unknown oflag=direct bs=4096 count=1 2>&1 | \
              grep -o 'Invalid argument'; until cat unknown 2>/dev/null; do :; done");
         assert_eq!(said, "Invalid argument\ntext", "{:?}", setup.extra);

@@ -77,6 +77,25 @@ pub(crate) fn daemon(work: &Path) -> Command {
     command
 }
 
+/// Another filesystem that a test needs; it goes with this, also when the test fails.
+pub(crate) struct Other(pub(crate) PathBuf);
+
+impl Other {
+    /// Runs `mount` with `words` and the mount point.
+    pub(crate) fn mount(words: &[&str], point: &Path) -> Self {
+        let mut mount = Command::new("mount");
+        let (status, said) = common::system::run_limited(mount.args(words).arg(point)).unwrap();
+        assert!(status.success(), "{said}");
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = common::system::umount(&self.0, &["-l"]);
+    }
+}
+
 /// Where the files of a mount are, outside of it.
 pub(crate) fn backing(place: &common::Place) -> PathBuf {
     place.root().with_file_name("backing")

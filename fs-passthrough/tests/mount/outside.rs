@@ -1,7 +1,7 @@
 //! The backing directory as others see and change it, and that nothing leads out of it.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 use crate::backing;
 use crate::common::{
@@ -40,6 +41,7 @@ cases!(
     through, Plan::new().options(&["--cache", "never"]);
     what_others_write_shows_at_once,
     reads_past_the_cache_follow_the_length,
+    reads_past_the_cache_ask_for_nothing_else,
     direct_writes_move_mtime_at_once,
 );
 cases!(
@@ -103,7 +105,7 @@ fn a_name_that_means_another_file(place: &Place) {
         let ino = old.metadata().unwrap().ino();
         fs::remove_file(&outside).unwrap();
         fs::write(&outside, format!("new {round}")).unwrap();
-        assert_eq!(std::io::read_to_string(&old).unwrap(), format!("old {round}"));
+        assert_eq!(io::read_to_string(&old).unwrap(), format!("old {round}"));
         assert_eq!(old.metadata().unwrap().ino(), ino);
         fs::remove_file(&outside).unwrap();
         if round % 5 == 0 {
@@ -175,7 +177,7 @@ fn a_directory_swapped_for_a_link_leads_nowhere(place: &Place) {
             };
             match open("d/f", OFlags::RDONLY, 0) {
                 Ok(file) => {
-                    let text = std::io::read_to_string(File::from(file)).unwrap();
+                    let text = io::read_to_string(File::from(file)).unwrap();
                     assert_eq!(text, "inside", "what a link led to");
                     seen[0] += 1;
                 }
@@ -305,6 +307,39 @@ fn reads_past_the_cache_follow_the_length(place: &Place) {
         let wanted = &wanted[..wanted.len().min(8 * BLOCK)];
         assert!(&room.as_mut()[..count] == wanted, "{length} blocks, from {offset}");
     }
+}
+
+/// A system call of each READ beside its own would be one too many.
+fn reads_past_the_cache_ask_for_nothing_else(place: &Place) {
+    const BLOCK: usize = 4096;
+    fs::write(backing(place).join("f"), pattern(64 * BLOCK, 11)).unwrap();
+    let file = open_direct(&place.path("f"));
+    let (calls, pid) = (place.root().with_file_name("calls"), place.pid().as_raw_nonzero());
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-f", "-e", "trace=statx", "-p", &pid.to_string(), "-o"]).arg(&calls);
+    let Ok(mut strace) = strace.spawn() else {
+        return place.skipped("strace is not installed");
+    };
+    let is_traced = |task: io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        !status.lines().any(|line| line == "TracerPid:\t0")
+    };
+    let start = Instant::now();
+    while !fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(is_traced) {
+        assert!(start.elapsed() < IN_TIME, "strace does not begin");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut room = Aligned::zeros(BLOCK);
+    for block in 0..64 {
+        assert_eq!(file.read_at(room.as_mut(), (block * BLOCK) as u64).unwrap(), BLOCK);
+    }
+    // This one is seen.
+    fs::metadata(place.path("f")).unwrap();
+    rustix::process::kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
+    strace.wait().unwrap();
+    let calls = fs::read_to_string(calls).unwrap();
+    let count = calls.lines().filter(|line| line.contains("statx(")).count();
+    assert!((1..8).contains(&count), "{calls}");
 }
 
 fn direct_writes_move_mtime_at_once(place: &Place) {

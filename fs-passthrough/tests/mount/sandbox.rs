@@ -1,9 +1,10 @@
 //! The second wall: who is behind it, that it holds nobody else up, and what is where it cannot be.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::Other;
 use crate::common::system::{self, run_limited};
 use crate::common::{Daemon, Setup, Transport, drills, open_to_all, wait_until_gone};
 
@@ -125,32 +126,13 @@ fn off_is_off(transport: Transport) {
     daemon.umount();
 }
 
-/// A tmpfs that goes when the test fails.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    fn new(place: &'a Path) -> Self {
-        let mut command = Command::new("mount");
-        let (status, text) = run_limited(command.args(["-t", "tmpfs", "none"]).arg(place)).unwrap();
-        assert!(status.success(), "{text}");
-        Self(place)
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).output();
-    }
-}
-
 /// The daemon starts while it is there, and must not hold a copy of it.
 fn what_else_is_mounted_can_be_unmounted(transport: Transport) {
     let place = open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir());
-    let mounted = Mounted::new(place.path());
+    let _other = Other::mount(&["-t", "tmpfs", "none"], place.path());
     let mut daemon = Daemon::start(&Setup::new(transport));
     use_it(&daemon);
-    let (status, text) = run_limited(Command::new("umount").arg(mounted.0)).unwrap();
-    assert!(status.success(), "{text}");
+    system::umount(place.path(), &[]).unwrap();
     let beside = Daemon::start(&Setup::new(transport));
     daemon.umount();
     wait_until_gone(daemon.connection());
