@@ -5,6 +5,7 @@ it: whatever they read that is not the content of BACKING came from the daemon.
 """
 import collections
 import ctypes
+import json
 import os
 import random
 import signal
@@ -195,7 +196,7 @@ def start(what, *arguments):
     pid = os.fork()
     if pid == 0:
         try:
-            answer = repr(what(*arguments))
+            answer = json.dumps(what(*arguments))
         except BaseException as error:
             answer = f"FAIL {what.__name__} {arguments}: {error!r}"
         os.write(sink, answer.encode())
@@ -218,7 +219,7 @@ def main():
         if answer.startswith("FAIL"):
             bad.append(answer)
         else:
-            total.update(eval(answer))
+            total.update(json.loads(answer))
     after = manifest()
     bad += [f"{path}: {before.get(path)} is now {after.get(path)}"
             for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
