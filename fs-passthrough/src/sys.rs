@@ -92,7 +92,14 @@ pub(crate) fn open_handle(
     match c_int::try_from(fd) {
         // SAFETY: the kernel just made this descriptor for us, and nobody else knows of it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
+        _ => Err(match io::Error::last_os_error() {
+            // The number of an inode that is gone may be in the hands of a new one's maker. Kernel:
+            // fs/inode.c, iget_locked finds it I_CREATING, and ext4 takes that for want of memory.
+            error if error.raw_os_error() == Some(libc::ENOMEM) => {
+                io::Error::from_raw_os_error(libc::ESTALE)
+            }
+            error => error,
+        }),
     }
 }
 
@@ -211,5 +218,28 @@ mod tests {
             }
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "needs root"),
         }
+    }
+
+    /// Others make files meanwhile, so that its number is now and again in the hands of one.
+    #[test]
+    fn a_handle_of_what_is_gone_is_stale_whoever_gets_its_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = std::fs::File::open(directory.path()).unwrap();
+        let churn = |name: &str| {
+            std::fs::write(directory.path().join(name), "x").unwrap();
+            let handle = handle_at(mount.as_fd(), &std::ffi::CString::new(name).unwrap());
+            std::fs::remove_file(directory.path().join(name)).unwrap();
+            handle.unwrap()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..20_000).for_each(|_| drop(churn("others"))));
+            let answers: std::collections::BTreeSet<_> = (0..20_000)
+                .map(|_| open_handle(mount.as_fd(), &churn("gone"), libc::O_PATH))
+                .map(|answer| answer.err().and_then(|error| error.raw_os_error()))
+                .collect();
+            let expected =
+                if nix::unistd::geteuid().is_root() { libc::ESTALE } else { libc::EPERM };
+            assert_eq!(answers, [Some(expected)].into());
+        });
     }
 }
