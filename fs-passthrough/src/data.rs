@@ -119,13 +119,16 @@ pub(crate) fn open_direct(
     match reopen(fd, flags, wanted, backing) {
         // Made by somebody who may not open it again: the one descriptor must do.
         Err(rustix::io::Errno::ACCESS) => Ok(None),
-        opened => opened.answer().map(|(fd, _)| Direct::new(fd)),
+        opened => opened.answer().map(|(fd, _)| Direct::new(fd, backing)),
     }
 }
 
 impl Direct {
     /// `None` where the backing filesystem takes the flag and goes through its cache all the same.
-    fn new(fd: OwnedFd) -> Option<Self> {
+    fn new(fd: OwnedFd, backing: &Backing) -> Option<Self> {
+        if backing.is_in_memory() {
+            return None;
+        }
         let path = rustix::fs::AtFlags::EMPTY_PATH;
         let asked = StatxFlags::DIOALIGN | StatxFlags::SIZE;
         let stat = rustix::fs::statx(&fd, c"", path, asked).ok()?;

@@ -55,6 +55,7 @@ mod callers;
 mod descriptors;
 mod kernel;
 mod outside;
+mod paths;
 mod sandbox;
 mod times;
 

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
 
 use crate::backing;
 use crate::common::{
-    Aligned, Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime,
-    next_tick, open_append, open_direct, open_rw, open_to_all, pattern, system,
+    Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime, next_tick,
+    open_append, open_rw, open_to_all, pattern, system,
 };
 
 cases!(
@@ -40,8 +39,6 @@ cases!(mounts, Plan::new().options(&["--no-xattr"]); no_attributes_where_none_ar
 cases!(
     through, Plan::new().options(&["--cache", "never"]);
     what_others_write_shows_at_once,
-    reads_past_the_cache_follow_the_length,
-    reads_past_the_cache_ask_for_nothing_else,
     direct_writes_move_mtime_at_once,
 );
 cases!(
@@ -287,59 +284,6 @@ fn what_others_write_shows_at_once(place: &Place) {
         fs::write(backing(place).join(format!("g{round}")), "").unwrap();
         assert!(fs::metadata(place.path(&format!("g{round}"))).is_ok(), "a new name");
     }
-}
-
-/// An answer that counts on a length is whole also where that is no longer the file's.
-fn reads_past_the_cache_follow_the_length(place: &Place) {
-    const BLOCK: usize = 4096;
-    let (outside, data) = (backing(place).join("f"), pattern(16 * BLOCK, 9));
-    fs::write(&outside, &data).unwrap();
-    let file = open_direct(&place.path("f"));
-    let outside = File::options().write(true).open(outside).unwrap();
-    let mut room = Aligned::zeros(8 * BLOCK);
-    for (length, offset) in [(16, 8), (9, 8), (8, 8), (1, 0), (0, 0), (12, 8), (16, 8), (20, 12)] {
-        outside.set_len((length * BLOCK) as u64 + 5).unwrap();
-        outside.write_all_at(&data[..(length * BLOCK).min(data.len())], 0).unwrap();
-        room.as_mut().fill(0xee);
-        let count = file.read_at(room.as_mut(), (offset * BLOCK) as u64).unwrap();
-        let wanted = fs::read(backing(place).join("f")).unwrap();
-        let wanted = wanted.get(offset * BLOCK..).unwrap_or_default();
-        let wanted = &wanted[..wanted.len().min(8 * BLOCK)];
-        assert!(&room.as_mut()[..count] == wanted, "{length} blocks, from {offset}");
-    }
-}
-
-/// A system call of each READ beside its own would be one too many.
-fn reads_past_the_cache_ask_for_nothing_else(place: &Place) {
-    const BLOCK: usize = 4096;
-    fs::write(backing(place).join("f"), pattern(64 * BLOCK, 11)).unwrap();
-    let file = open_direct(&place.path("f"));
-    let (calls, pid) = (place.root().with_file_name("calls"), place.pid().as_raw_nonzero());
-    let mut strace = Command::new("strace");
-    strace.args(["-qq", "-f", "-e", "trace=statx", "-p", &pid.to_string(), "-o"]).arg(&calls);
-    let Ok(mut strace) = strace.spawn() else {
-        return place.skipped("strace is not installed");
-    };
-    let is_traced = |task: io::Result<fs::DirEntry>| {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        !status.lines().any(|line| line == "TracerPid:\t0")
-    };
-    let start = Instant::now();
-    while !fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(is_traced) {
-        assert!(start.elapsed() < IN_TIME, "strace does not begin");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let mut room = Aligned::zeros(BLOCK);
-    for block in 0..64 {
-        assert_eq!(file.read_at(room.as_mut(), (block * BLOCK) as u64).unwrap(), BLOCK);
-    }
-    // This one is seen.
-    fs::metadata(place.path("f")).unwrap();
-    rustix::process::kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
-    strace.wait().unwrap();
-    let calls = fs::read_to_string(calls).unwrap();
-    let count = calls.lines().filter(|line| line.contains("statx(")).count();
-    assert!((1..8).contains(&count), "{calls}");
 }
 
 fn direct_writes_move_mtime_at_once(place: &Place) {

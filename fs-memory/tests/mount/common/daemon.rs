@@ -46,12 +46,14 @@ pub(crate) struct Setup {
     pub(crate) transport: Transport,
     pub(crate) writeback: bool,
     pub(crate) extra: Vec<String>,
+    /// Whether what belongs to the daemon is to lie on a disk.
+    pub(crate) on_disk: bool,
 }
 
 impl Setup {
     /// Write-back on, nothing else chosen.
     pub(crate) fn new(transport: Transport) -> Self {
-        Self { transport, writeback: true, extra: Vec::new() }
+        Self { transport, writeback: true, extra: Vec::new(), on_disk: false }
     }
 
     /// With more words on the command line.
@@ -130,7 +132,7 @@ impl Daemon {
     /// # Panics
     /// When it does not mount.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let work = crate::work();
+        let work = if setup.on_disk { on_disk() } else { crate::work() };
         let mountpoint = work.path().join("mnt");
         fs::create_dir(&mountpoint).expect("a mount point");
         match Self::try_start(&setup.arguments(), work, &mountpoint) {
@@ -367,6 +369,11 @@ pub(crate) fn open_to_all(directory: io::Result<TempDir>) -> TempDir {
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(directory.path(), mode).expect("a directory of ours");
     directory
+}
+
+/// A new directory on a disk: what is there outlives a start of the machine (file-hierarchy(7)).
+fn on_disk() -> TempDir {
+    open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir_in("/var/tmp"))
 }
 
 /// Reads all lines of a child in a thread of their own, so that it never waits for a reader.

@@ -61,12 +61,13 @@ pub(crate) struct Plan {
     options: &'static [&'static str],
     limit: Duration,
     beside: Option<bool>,
+    on_disk: bool,
 }
 
 impl Plan {
     /// A minute, and the daemon's defaults.
     pub(crate) const fn new() -> Self {
-        Self { options: &[], limit: Duration::from_secs(60), beside: None }
+        Self { options: &[], limit: Duration::from_secs(60), beside: None, on_disk: false }
     }
 
     /// More words on the daemon's command line.
@@ -77,6 +78,12 @@ impl Plan {
     /// More time.
     pub(crate) const fn seconds(self, seconds: u64) -> Self {
         Self { limit: Duration::from_secs(seconds), ..self }
+    }
+
+    /// With what belongs to the daemon on a disk, instead of where `work` of the tests' root says.
+    #[allow(dead_code, reason = "for daemons that keep their data elsewhere than in memory")]
+    pub(crate) const fn on_disk(self) -> Self {
+        Self { on_disk: true, ..self }
     }
 
     /// A second mount on the same transport, with write-back on or off.
@@ -103,7 +110,7 @@ pub(crate) fn run(module: &str, function: &str, plan: Plan, kind: Kind, body: fn
     let Some(setup) = setup else {
         return on_tmpfs(&test, plan, body_directory());
     };
-    on_mount(&test, plan, &setup.with(plan.options));
+    on_mount(&test, plan, &Setup { on_disk: plan.on_disk, ..setup.with(plan.options) });
 }
 
 /// Why a transport cannot be had on this machine.
@@ -204,9 +211,9 @@ pub(crate) use drills;
 ///
 /// `everywhere` is tmpfs and all mounts, `mounts` all mounts, `writeback` the mounts that have
 /// it on, `through` those that have it off, `served` all but those where the kernel serves data
-/// itself, `kernel` those alone, `device` those over `/dev/fuse`; an optional plan comes before the
-/// names. Where the kernel serves data there are cases only if `kernel_cases` of the root of the
-/// tests makes them.
+/// itself, `kernel` those alone, `served_through` what is in both of `served` and `through`,
+/// `device` those over `/dev/fuse`; an optional plan comes before the names. Where the kernel
+/// serves data there are cases only if `kernel_cases` of the root of the tests makes them.
 macro_rules! cases {
     (everywhere $($rest:tt)*) => {
         $crate::common::cases!(@plan [native: Native, uring: Uring, device: Device,
@@ -229,6 +236,10 @@ macro_rules! cases {
         $crate::common::cases!(@plan
             [uring_through: UringThrough, device_through: DeviceThrough;
             uring_kernel: UringKernel, device_kernel: DeviceKernel] $($rest)*);
+    };
+    (served_through $($rest:tt)*) => {
+        $crate::common::cases!(@plan
+            [uring_through: UringThrough, device_through: DeviceThrough;] $($rest)*);
     };
     (kernel $($rest:tt)*) => {
         $crate::common::cases!(@plan
