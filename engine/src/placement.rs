@@ -5,16 +5,28 @@
 //! takes longer than most requests. Requests that overlap, or move many bytes, gain by a second
 //! CPU: for those the thread is free, as it was at its start.
 //!
+//! A caller that does not sleep looks the same from its own CPU: each request stops it there until
+//! that is served. So now and then the shard steps aside, to see what comes then.
+//!
 //! Only a queue of FUSE-over-io_uring tells the CPU (`fs/fuse/dev_uring.c,
 //! fuse_uring_task_to_queue`). Never known here: what the requests are. Neighbour: `shard`.
+
+use std::ops::RangeInclusive;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Turns with a lone request after which a shard joins the caller.
 const JOIN: u32 = 16;
+/// The same after the caller turned out not to sleep: each time `SHY` times as many.
+const JOIN_LATE: u32 = 8192;
+const SHY: u32 = 8;
 /// How many of these a turn with several requests, or with a bulk of bytes, undoes.
 const LEAVE: u32 = 4;
+/// Turns with a joined caller after which the shard steps aside, each time twice as many.
+const ASIDE: RangeInclusive<u32> = 256..=16384;
+/// Turns with a lone request after which it comes back.
+const BACK: u32 = 8;
 /// Copying so much takes longer than waking a CPU.
 const BULK: u64 = 64 * 1024;
 /// The calling thread.
@@ -27,7 +39,7 @@ pub(crate) struct Placement {
     home: Option<CpuSet>,
     /// Where it is free to run now.
     current: CpuSet,
-    joined: Option<usize>,
+    place: Place,
     lone: Lone,
 }
 
@@ -35,7 +47,12 @@ impl Placement {
     /// For the calling thread, to `follow` its callers or to stay as it is.
     pub(crate) fn new(follow: bool) -> Self {
         let home = if follow { sched_getaffinity(THIS).ok() } else { None };
-        Self { home, current: home.unwrap_or_default(), joined: None, lone: Lone::default() }
+        Self {
+            home,
+            current: home.unwrap_or_default(),
+            place: Place::Anywhere,
+            lone: Lone::default(),
+        }
     }
 
     /// A request came from a caller on this CPU.
@@ -52,36 +69,55 @@ impl Placement {
     pub(crate) fn turned(&mut self) {
         let Some(home) = self.home else { return };
         self.lone.turned();
-        match self.lone.caller() {
-            Wanted::Anywhere if self.joined.is_some() => self.go(home, None),
-            Wanted::On(cpu) if self.joined != Some(cpu) => {
-                let mut there = CpuSet::new();
-                if home.is_set(cpu).unwrap_or(false) && there.set(cpu).is_ok() {
-                    self.go(there, Some(cpu));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn go(&mut self, there: CpuSet, joined: Option<usize>) {
+        let wanted = self.lone.place().filter(|wanted| *wanted != self.place);
+        let Some((wanted, there)) = wanted.and_then(|wanted| Some((wanted, wanted.among(home)?)))
+        else {
+            return;
+        };
         // Somebody else may have said by now where the thread is to run: that holds from then on.
         let is_ours = sched_getaffinity(THIS).is_ok_and(|now| now == self.current);
         if is_ours && sched_setaffinity(THIS, &there).is_ok() {
-            self.current = there;
-            self.joined = joined;
+            (self.current, self.place) = (there, wanted);
         } else {
             self.home = None;
         }
     }
 }
 
+/// Where a thread is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    On(usize),
+    /// Anywhere but there.
+    Off(usize),
+}
+
+impl Place {
+    /// The CPUs, of those at home; `None` if that is none.
+    fn among(self, home: CpuSet) -> Option<CpuSet> {
+        let (mut there, cpu) = match self {
+            Self::Anywhere => return Some(home),
+            Self::On(cpu) => (CpuSet::new(), cpu),
+            Self::Off(cpu) => (home, cpu),
+        };
+        if self == Self::Off(cpu) {
+            there.unset(cpu).ok()?;
+        } else if home.is_set(cpu).ok()? {
+            there.set(cpu).ok()?;
+        }
+        (there != CpuSet::new()).then_some(there)
+    }
+}
+
 /// Whether there is a caller who makes one request at a time, and on which CPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lone {
     cpu: usize,
-    /// Turns that speak for it, less those that speak against it.
-    score: u32,
+    stance: Stance,
+    /// Turns with a lone request that it takes to join, and turns until the shard steps aside.
+    join: u32,
+    patience: u32,
     in_flight: u32,
     /// Requests that came in this turn.
     arrivals: u32,
@@ -89,19 +125,36 @@ struct Lone {
     crowded: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    On(usize),
-    Anywhere,
-    /// Too early to tell.
-    Stay,
+#[derive(Debug)]
+enum Stance {
+    /// Turns that speak for a lone caller, less those that speak against it.
+    Free(u32),
+    /// Turns that speak against it, less those that speak for it, and all since it was joined.
+    Joined { against: u32, turns: u32 },
+    /// As for `Free`.
+    Aside(u32),
+}
+
+impl Default for Lone {
+    fn default() -> Self {
+        Self {
+            cpu: 0,
+            stance: Stance::Free(0),
+            join: JOIN,
+            patience: *ASIDE.start(),
+            in_flight: 0,
+            arrivals: 0,
+            crowded: false,
+        }
+    }
 }
 
 impl Lone {
     fn arrived(&mut self, cpu: usize) {
         if cpu != self.cpu {
             self.cpu = cpu;
-            self.score = self.score.min(1);
+            let known = !matches!(self.stance, Stance::Free(0));
+            self.stance = Stance::Free(known.into());
         }
         self.arrivals += 1;
         self.crowded |= self.arrivals > 1 || self.in_flight > 0;
@@ -114,63 +167,151 @@ impl Lone {
     }
 
     fn turned(&mut self) {
-        if self.crowded {
-            self.score = self.score.saturating_sub(LEAVE);
-        } else if self.arrivals > 0 {
-            self.score = (self.score + 1).min(JOIN);
+        let crowded = std::mem::take(&mut self.crowded);
+        if std::mem::take(&mut self.arrivals) == 0 && !crowded {
+            return;
         }
-        self.arrivals = 0;
-        self.crowded = false;
+        match &mut self.stance {
+            Stance::Free(alone) | Stance::Aside(alone) if crowded => {
+                *alone = alone.saturating_sub(LEAVE);
+                if matches!(self.stance, Stance::Aside(0)) {
+                    self.join = (self.join * SHY).min(JOIN_LATE);
+                    self.patience = *ASIDE.start();
+                    self.stance = Stance::Free(0);
+                }
+            }
+            Stance::Free(alone) => {
+                *alone += 1;
+                if *alone >= self.join {
+                    self.stance = Stance::JUST_JOINED;
+                }
+            }
+            Stance::Joined { against, .. } if crowded => {
+                *against += LEAVE;
+                self.patience = *ASIDE.start();
+                if *against >= JOIN {
+                    self.stance = Stance::Free(0);
+                }
+            }
+            Stance::Joined { against, turns } => {
+                *against = against.saturating_sub(1);
+                *turns += 1;
+                if *turns >= self.patience {
+                    self.stance = Stance::Aside(BACK);
+                }
+            }
+            Stance::Aside(alone) => {
+                *alone += 1;
+                if *alone >= 2 * BACK {
+                    self.join = JOIN;
+                    self.patience = (self.patience * 2).min(*ASIDE.end());
+                    self.stance = Stance::JUST_JOINED;
+                }
+            }
+        }
     }
 
-    fn caller(&self) -> Wanted {
-        match self.score {
-            JOIN => Wanted::On(self.cpu),
-            0 => Wanted::Anywhere,
-            _ => Wanted::Stay,
+    /// Where to be; `None` while it is too early to tell.
+    fn place(&self) -> Option<Place> {
+        match self.stance {
+            Stance::Free(0) => Some(Place::Anywhere),
+            Stance::Free(_) => None,
+            Stance::Joined { .. } => Some(Place::On(self.cpu)),
+            Stance::Aside(_) => Some(Place::Off(self.cpu)),
         }
     }
+}
+
+impl Stance {
+    const JUST_JOINED: Self = Self::Joined { against: 0, turns: 0 };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Wanted {
+    fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Option<Place> {
         for _ in 0..requests {
             lone.arrived(cpu);
             lone.answered(bytes);
         }
         lone.turned();
-        lone.caller()
+        lone.place()
     }
 
     #[test]
     fn a_lone_caller_is_joined_after_a_while() {
         let mut lone = Lone::default();
-        assert_eq!(lone.caller(), Wanted::Anywhere);
+        assert_eq!(lone.place(), Some(Place::Anywhere));
         for _ in 1..JOIN {
-            assert_eq!(turn(&mut lone, 3, 1, 4096), Wanted::Stay);
+            assert_eq!(turn(&mut lone, 3, 1, 4096), None);
         }
-        assert_eq!(turn(&mut lone, 3, 1, 4096), Wanted::On(3));
+        assert_eq!(turn(&mut lone, 3, 1, 4096), Some(Place::On(3)));
         assert_eq!(
             turn(&mut lone, 3, 0, 0),
-            Wanted::On(3),
+            Some(Place::On(3)),
             "a turn without requests tells nothing"
         );
-        assert_eq!(turn(&mut lone, 2, 1, 4096), Wanted::Stay);
+        assert_eq!(turn(&mut lone, 2, 1, 4096), None);
         let last = (1..JOIN).map(|_| turn(&mut lone, 2, 1, 0)).last();
-        assert_eq!(last, Some(Wanted::On(2)));
+        assert_eq!(last, Some(Some(Place::On(2))));
+    }
+
+    #[test]
+    fn a_joined_caller_is_seen_from_aside_now_and_then() {
+        let mut lone = Lone::default();
+        let joined = |lone: &mut Lone, limit: u32| {
+            (0..limit).find(|_| turn(lone, 0, 1, 0) == Some(Place::On(0))).map(|turns| turns + 1)
+        };
+        let left = |lone: &mut Lone| {
+            (1..100_000).find(|_| turn(lone, 0, 1, 0) != Some(Place::On(0))).unwrap()
+        };
+        assert_eq!(joined(&mut lone, 100), Some(JOIN));
+        for patience in [256, 512, 1024, 2048, 4096, 8192, 16384, 16384] {
+            assert_eq!(left(&mut lone), patience);
+            assert_eq!(lone.place(), Some(Place::Off(0)), "aside");
+            assert_eq!(joined(&mut lone, 100), Some(BACK), "back, as it is alone");
+        }
+        // It was not alone after all.
+        for late in [JOIN * SHY, JOIN * SHY * SHY, JOIN_LATE, JOIN_LATE] {
+            left(&mut lone);
+            assert_eq!(turn(&mut lone, 0, 3, 0), Some(Place::Off(0)), "perhaps by chance");
+            assert_eq!(turn(&mut lone, 0, 3, 0), Some(Place::Anywhere));
+            assert_eq!(joined(&mut lone, 100_000), Some(late));
+        }
+        assert_eq!(left(&mut lone), 256, "soon again");
+        assert_eq!(joined(&mut lone, 100), Some(BACK));
+        turn(&mut lone, 1, 1, 0);
+        turn(&mut lone, 0, 3, 0);
+        assert_eq!(joined(&mut lone, 100), Some(JOIN), "and easily, once it is alone");
+    }
+
+    #[test]
+    fn places_are_among_those_at_home() {
+        let set = |cpus: &[usize]| {
+            let mut set = CpuSet::new();
+            cpus.iter().for_each(|cpu| set.set(*cpu).unwrap());
+            set
+        };
+        let home = set(&[1, 2]);
+        assert_eq!(Place::Anywhere.among(home), Some(home));
+        assert_eq!(Place::On(2).among(home), Some(set(&[2])));
+        assert_eq!(Place::Off(2).among(home), Some(set(&[1])));
+        assert_eq!(Place::Off(3).among(home), Some(home));
+        for nowhere in [Place::On(3), Place::On(usize::MAX), Place::Off(usize::MAX)] {
+            assert_eq!(nowhere.among(home), None);
+        }
+        assert_eq!(Place::Off(2).among(set(&[2])), None);
     }
 
     #[test]
     fn a_crowd_and_bulk_are_left_soon_but_not_at_once() {
         for (requests, bytes) in [(2, 0), (1, BULK)] {
-            let mut lone = Lone { score: JOIN, ..Lone::default() };
+            let mut lone = Lone { stance: Stance::JUST_JOINED, ..Lone::default() };
             for _ in 1..JOIN / LEAVE {
-                assert_eq!(turn(&mut lone, 0, requests, bytes), Wanted::Stay);
+                assert_eq!(turn(&mut lone, 0, requests, bytes), Some(Place::On(0)));
             }
-            assert_eq!(turn(&mut lone, 0, requests, bytes), Wanted::Anywhere);
+            assert_eq!(turn(&mut lone, 0, requests, bytes), Some(Place::Anywhere));
         }
     }
 
@@ -184,7 +325,7 @@ mod tests {
             lone.turned();
             lone.answered(0);
             lone.turned();
-            assert_ne!(lone.caller(), Wanted::On(0));
+            assert_ne!(lone.place(), Some(Place::On(0)));
             lone.answered(0);
         }
     }
@@ -202,17 +343,17 @@ mod tests {
             placement.turned();
         }
         assert_eq!(sched_getaffinity(THIS), Ok(only));
-        placement.lone.score = 0;
+        placement.lone.stance = Stance::Free(0);
         placement.turned();
         assert_eq!(sched_getaffinity(THIS), Ok(home));
 
-        placement.lone.score = JOIN;
+        placement.lone.stance = Stance::JUST_JOINED;
         placement.turned();
         sched_setaffinity(THIS, &home).unwrap();
-        placement.lone.score = 0;
+        placement.lone.stance = Stance::Free(0);
         if home != only {
             placement.turned();
-            placement.lone.score = JOIN;
+            placement.lone.stance = Stance::JUST_JOINED;
             placement.turned();
             assert_eq!(sched_getaffinity(THIS), Ok(home), "moved against somebody's word");
         }
