@@ -32,6 +32,7 @@ pub struct Config {
     pub(crate) transport: TransportChoice,
     pub(crate) writeback: bool,
     pub(crate) passthrough: bool,
+    pub(crate) locks: bool,
     pub(crate) shards: Option<usize>,
     pub(crate) queue_depth: Option<usize>,
     pub(crate) max_write: u64,
@@ -67,6 +68,7 @@ impl Config {
             transport: TransportChoice::Auto,
             writeback: true,
             passthrough: true,
+            locks: true,
             shards: None,
             queue_depth: None,
             max_write: MIB,
@@ -105,6 +107,11 @@ impl Config {
         /// does not combine it with the write-back cache: where it offers passthrough, that is not
         /// asked for. Default: yes.
         passthrough: bool
+    }
+    setter! {
+        /// Whether to ask for the locks of fcntl(2) and flock(2), if the filesystem can honour
+        /// them; otherwise the kernel keeps them for the mount alone. Default: yes.
+        locks: bool
     }
     setter! {
         /// Threads that serve. Default: one per online CPU, at most 16.

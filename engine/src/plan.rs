@@ -137,6 +137,9 @@ pub(crate) fn wishes(
     if !config.passthrough {
         wishes -= InitFlags::PASSTHROUGH;
     }
+    if !config.locks {
+        wishes -= InitFlags::POSIX_LOCKS | InitFlags::FLOCK_LOCKS;
+    }
     if !config.writeback || gives_up_writeback(config, can, offer) {
         wishes -= InitFlags::WRITEBACK_CACHE;
     }
@@ -250,6 +253,14 @@ mod tests {
         let without = config.clone().passthrough(false);
         assert_eq!(asked(&without, through | back, through | back), back);
         assert_eq!(asked(&config.writeback(false), back, back), InitFlags::empty());
+    }
+
+    #[test]
+    fn locks_are_asked_for_unless_they_are_not_wanted() {
+        let locks = InitFlags::POSIX_LOCKS | InitFlags::FLOCK_LOCKS;
+        let asked = |config: &Config| wishes(config, locks, locks, TransportKind::Device) & locks;
+        assert_eq!(asked(&Config::new("/x")), locks);
+        assert_eq!(asked(&Config::new("/x").locks(false)), InitFlags::empty());
     }
 
     #[test]
