@@ -16,6 +16,7 @@ use fusewire_proto::{Errno, NodeId, Result, Unique};
 
 use crate::backing::Backing;
 use crate::io::{Desk, Io};
+use crate::linger::{Linger, Lounge, Patience};
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::notify::Notifier;
 use crate::slot::SlotId;
@@ -60,6 +61,7 @@ pub struct Context<'a> {
     pub(crate) mailbox: &'a Arc<Mailbox>,
     pub(crate) notifier: &'a Notifier,
     pub(crate) desk: &'a Desk,
+    pub(crate) lounge: &'a Lounge,
 }
 
 impl Context<'_> {
@@ -120,6 +122,15 @@ impl Context<'_> {
     #[must_use]
     pub fn notifier(&self) -> &Notifier {
         self.notifier
+    }
+
+    /// A place among the requests that wait, for a handler that is about to wait for what another
+    /// request may have to bring about, as an unlock does. Each of them keeps a slot, so there is
+    /// `None` while half of a queue's slots wait long, or three quarters wait at all; of a shard's
+    /// on `/dev/fuse` (`Config::queue_depth`).
+    #[must_use]
+    pub fn linger(&self, patience: Patience) -> Option<Linger<'_>> {
+        self.lounge.enter(self.slot.index as usize, patience)
     }
 
     /// Ends when the caller got a signal and would rather have EINTR than wait. A handler that may

@@ -19,6 +19,7 @@ use nix::sys::eventfd::EventFd;
 use crate::context::Marks;
 use crate::error::{Error, start};
 use crate::io::Desk;
+use crate::linger::Lounge;
 use crate::mailbox::{Letter, Mailbox};
 use crate::notify::Notifier;
 use crate::placement::Placement;
@@ -280,6 +281,7 @@ impl Seat {
     fn parts<T>(&self, ring: Ring, arena: Rc<Arena>, transport: T, slots: usize) -> Parts<T> {
         let local = Local {
             desk: Desk::new(&arena, slots),
+            lounge: Lounge::new(self.terms.slots(self.shard).0.len(), self.terms.plan.depth, slots),
             agreement: self.terms.agreement,
             mailbox: Arc::clone(&self.mailboxes[self.shard]),
             notifier: self.notifier.clone(),

@@ -17,6 +17,7 @@ use fusewire_proto::{Errno, Operation};
 
 use crate::context::{Context, Marks};
 use crate::io::Desk;
+use crate::linger::Lounge;
 use crate::mailbox::{Mailbox, SlotWaker};
 use crate::notify::Notifier;
 use crate::reply::{Out, Outcome};
@@ -33,6 +34,7 @@ pub(crate) struct Local {
     pub(crate) notifier: Notifier,
     pub(crate) stats: Arc<ShardStats>,
     pub(crate) desk: Desk,
+    pub(crate) lounge: Lounge,
     /// One per slot.
     pub(crate) marks: Box<[Marks]>,
 }
@@ -79,6 +81,7 @@ pub(crate) async fn serve<S: Service>(
         mailbox: &local.mailbox,
         notifier: &local.notifier,
         desk: &local.desk,
+        lounge: &local.lounge,
     };
     service.call(&cx, operation, out).await
 }

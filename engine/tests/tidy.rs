@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("mount", 2),
     ("notify", 2),
     ("io", 2),
+    ("linger", 2),
     ("backing", 2),
     ("context", 3),
     ("service", 4),
