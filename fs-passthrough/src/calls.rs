@@ -38,6 +38,9 @@ const RUNTIME: &[c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
+    libc::SYS_timer_create,
+    libc::SYS_timer_delete,
+    libc::SYS_timer_settime,
 ];
 
 /// Of the engine: rings or what stands in for them, letters to other shards, on which CPU a shard
@@ -72,6 +75,7 @@ const FILES: &[c_long] = &[
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
     libc::SYS_fdatasync,
+    libc::SYS_flock,
     libc::SYS_fstatfs,
     libc::SYS_fsync,
     libc::SYS_ftruncate,
@@ -104,7 +108,14 @@ const FILES: &[c_long] = &[
 const BACKING_COMMANDS: [u32; 2] = [0x4010_e501, 0x4004_e502];
 /// IORING_REGISTER_SYNC_CANCEL. Kernel: include/uapi/linux/io_uring.h, since 6.0.
 const SYNC_CANCEL: u64 = 24;
-const FCNTL_COMMANDS: [i32; 3] = [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL];
+const FCNTL_COMMANDS: [i32; 6] = [
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_GETFL,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+];
 
 /// The filter for this process.
 pub(crate) fn allowed() -> Result<BpfProgram, BackendError> {

@@ -1,27 +1,28 @@
 //! The filesystem as the engine serves it: operations to system calls, and back to answers.
 //!
 //! Permissions are the kernel's to check (default_permissions, and ACLs as it reads them), so what
-//! changes or opens a file is done as ourselves; only what makes one is done as the caller. Locks
-//! are the kernel's, too: they hold between users of the mount.
+//! changes or opens a file is done as ourselves; only what makes one is done as the caller.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fusewire::proto::flags::{FOpenFlags, InitFlags, IoctlFlags, RenameFlags};
+use fusewire::proto::flags::{FOpenFlags, InitFlags, IoctlFlags, ReleaseFlags, RenameFlags};
 use fusewire::proto::op::{
-    CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetXattr, IoCtl, LSeek,
-    Link, ListXattr, Lookup, MkDir, MkNod, Open, OpenDir, Read, ReadDir, ReadDirPlus, ReadLink,
-    Release, ReleaseDir, RemoveXattr, Rename, RmDir, SetAttr, SetXattr, StatFs, Statx, Symlink,
-    TmpFile, Unlink, Write,
+    CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetLk, GetXattr, IoCtl,
+    LSeek, Link, ListXattr, Lookup, MkDir, MkNod, Open, OpenDir, Read, ReadDir, ReadDirPlus,
+    ReadLink, Release, ReleaseDir, RemoveXattr, Rename, RmDir, SetAttr, SetLk, SetLkW, SetXattr,
+    StatFs, Statx, Symlink, TmpFile, Unlink, Write,
 };
 use fusewire::proto::{
-    Attributes, Entry, Errno, FsStats, LookupCount, NodeId, Opened, Result, StatxAttributes,
+    Attributes, Entry, Errno, FileLock, FsStats, LockKind, LookupCount, NodeId, Opened, Result,
+    StatxAttributes,
 };
 use fusewire::{Context, DirBuf, DirPlusBuf, FileType, Filesystem, ReadBuf, XattrBuf};
 use rustix::fs::{
-    AtFlags, OFlags, fdatasync, fstatvfs, fsync, linkat, readlinkat_raw, renameat_with,
+    AtFlags, FlockOperation, OFlags, fdatasync, flock, fstatvfs, fsync, linkat, readlinkat_raw,
+    renameat_with,
 };
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::path::DecInt;
@@ -35,8 +36,9 @@ use crate::listing;
 use crate::make::{self, Opening, Place};
 use crate::mirror::Mirror;
 use crate::options::Cache;
+use crate::owners::Wanted;
 use crate::sys::{FLAGS_LEN, FlagsCommand};
-use crate::{data, xattr};
+use crate::{data, locks, xattr};
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
 fn has_writeback(cx: &Context<'_>) -> bool {
@@ -73,7 +75,9 @@ impl Filesystem for PassthroughFs {
         .union(InitFlags::HANDLE_KILLPRIV_V2)
         .union(InitFlags::CACHE_SYMLINKS)
         .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
-        .union(InitFlags::ALLOW_IDMAP);
+        .union(InitFlags::ALLOW_IDMAP)
+        .union(InitFlags::POSIX_LOCKS)
+        .union(InitFlags::FLOCK_LOCKS);
 
     fn start(&self) -> io::Result<()> {
         caller::own_thread(&self.mirror.backing, self.mirror.options.jail.as_deref())
@@ -244,6 +248,8 @@ impl Filesystem for PassthroughFs {
     /// Some filesystems tell of failed writes when a descriptor is closed, so one is.
     async fn flush(&self, _: &Context<'_>, op: Flush) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
+        file.node.owners.drop_owner(op.lock_owner);
+        file.node.owners.closes(op.fh, *file.whole.lock() != LockKind::UNLOCK);
         file.node.settle(file.as_fd());
         if self.mirror.backing.closes_silently() {
             return Ok(());
@@ -259,9 +265,31 @@ impl Filesystem for PassthroughFs {
     }
 
     async fn release(&self, _: &Context<'_>, op: Release) -> Result<()> {
-        let file = self.mirror.files.remove(op.fh)?;
+        let file = self.mirror.files.get(op.fh)?;
+        // As long as the number is not another's.
+        file.node.owners.drop_handle(op.fh);
+        if op.release_flags.contains(ReleaseFlags::FLOCK_UNLOCK) {
+            let _ = flock(&*file, FlockOperation::Unlock);
+        }
+        file.node.owners.is_clear(op.fh);
+        self.mirror.files.remove(op.fh)?;
         file.node.settle(file.as_fd());
         Ok(())
+    }
+
+    async fn getlk(&self, _: &Context<'_>, op: GetLk) -> Result<FileLock> {
+        let file = self.mirror.files.get(op.fh)?;
+        file.node.owners.find(op.owner, &op.lock, file.as_fd())
+    }
+
+    async fn setlk(&self, cx: &Context<'_>, op: SetLk) -> Result<()> {
+        let SetLk { fh, owner, lock, lk_flags } = op;
+        locks::set(cx, &self.mirror, Wanted { fh, owner, lock, waits: false }, lk_flags).await
+    }
+
+    async fn setlkw(&self, cx: &Context<'_>, op: SetLkW) -> Result<()> {
+        let SetLkW { fh, owner, lock, lk_flags } = op;
+        locks::set(cx, &self.mirror, Wanted { fh, owner, lock, waits: true }, lk_flags).await
     }
 
     async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use fusewire::Backing;
-use fusewire::proto::{Errno, Fh, Result};
-use parking_lot::RwLock;
+use fusewire::proto::{Errno, Fh, LockKind, Result};
+use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
 use crate::data::Data;
@@ -77,6 +77,8 @@ pub(crate) struct OpenFile {
     writes: bool,
     /// Set once the backing filesystem has said that it cannot tell what it has in memory.
     pub(crate) waits: AtomicBool,
+    /// The lock of flock(2) that it has.
+    pub(crate) whole: Mutex<LockKind>,
 }
 
 impl OpenFile {
@@ -96,7 +98,9 @@ impl OpenFile {
         if writes {
             node.writers.fetch_add(1, Ordering::Relaxed);
         }
-        Self { node, fd: Arc::new(fd), direct, server, writes, waits: AtomicBool::new(false) }
+        let (fd, waits) = (Arc::new(fd), AtomicBool::new(false));
+        let whole = Mutex::new(LockKind::UNLOCK);
+        Self { node, fd, direct, server, writes, waits, whole }
     }
 }
 

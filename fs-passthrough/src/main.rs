@@ -48,6 +48,10 @@ struct Args {
     /// How data move
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     io: IoArg,
+    /// Where locks are kept: with the backing files, for all who use them, or in the kernel, for
+    /// users of the mount alone
+    #[arg(long, value_enum, default_value = "backing", value_name = "WHERE")]
+    locks: LocksArg,
     /// Lock the threads that serve into an empty directory, with few capabilities and system
     /// calls: a second wall, should something lead out of BACKING [default: on, for root]
     #[arg(long, value_enum, value_name = "SWITCH")]
@@ -76,6 +80,15 @@ enum IoArg {
     Sync,
     /// By the kernel alone where it can, and without write-back; the rest as auto
     Kernel,
+}
+
+/// `--locks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LocksArg {
+    /// With the backing files
+    Backing,
+    /// In the kernel
+    Mount,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -148,7 +161,8 @@ fn main() -> ExitCode {
         args.common.writeback = Switch::Off;
     }
     let config = args.common.config("fusewire-passthrough").default_permissions(true);
-    let config = config.passthrough(path == DataPath::Kernel);
+    let config =
+        config.passthrough(path == DataPath::Kernel).locks(args.locks == LocksArg::Backing);
     let counted = Arc::clone(&mirror);
     let make = move |shard| {
         if shard == 0 {

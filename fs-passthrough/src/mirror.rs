@@ -19,6 +19,7 @@ use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
 use crate::backing::{Backing, Found, attributes, found};
 use crate::caller;
 use crate::data::{Data, Mover};
+use crate::deadlock::Waits;
 use crate::error::Answer;
 use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
@@ -36,6 +37,7 @@ pub struct Mirror {
     pub(crate) table: Table,
     pub(crate) files: Handles<OpenFile>,
     pub(crate) directories: Handles<OpenDir>,
+    pub(crate) waits: Waits,
     pub(crate) figures: Figures,
     pub(crate) options: Options,
 }
@@ -50,8 +52,8 @@ impl Mirror {
         let table = Table::new(&backing, options.fd_budget)
             .map_err(|errno| io::Error::from_raw_os_error(errno.raw()))?;
         let (files, directories) = (Handles::default(), Handles::default());
-        let figures = Figures::default();
-        Ok(Arc::new(Self { backing, table, files, directories, figures, options }))
+        let (waits, figures) = (Waits::default(), Figures::default());
+        Ok(Arc::new(Self { backing, table, files, directories, waits, figures, options }))
     }
 
     /// Whether files can be known without a descriptor, so that the budget is kept.

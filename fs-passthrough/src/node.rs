@@ -13,6 +13,7 @@ use rustix::fs::{Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
 
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
+use crate::owners::Owners;
 use crate::sys::FileHandle;
 use crate::through::Through;
 
@@ -116,6 +117,8 @@ pub(crate) struct Node {
     pub(crate) writers: AtomicU32,
     /// Open handles, and who serves them.
     pub(crate) through: Through,
+    /// Who has locks.
+    pub(crate) owners: Owners,
     late: Mutex<Late>,
     seen: Mutex<Option<Version>>,
 }
@@ -169,6 +172,7 @@ impl Node {
             lists_known: AtomicBool::new(false),
             writers: AtomicU32::new(0),
             through: Through::default(),
+            owners: Owners::default(),
             late: Mutex::default(),
             seen: Mutex::default(),
         };
@@ -285,6 +289,11 @@ impl Node {
         let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
         let version = ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size);
         self.seen.lock().replace(version) == Some(version)
+    }
+
+    /// Forgets the last look.
+    pub(crate) fn unsee(&self) {
+        *self.seen.lock() = None;
     }
 
     /// The time of last change that counts, where it is not the file's own.

@@ -1,13 +1,17 @@
 //! System calls that no safe crate has: file handles, mounts that nothing spreads to, the commands
-//! of chattr(1), and filters of system calls that leave a trace.
+//! of chattr(1), filters of system calls that leave a trace, and what ends another thread's call.
 //!
-//! All `unsafe` of this crate is here. Neighbours: `backing`, `jail`; `filesystem` for commands.
+//! All `unsafe` of this crate is here. Neighbours: `backing`, `jail`, `wait`; `filesystem` for
+//! commands.
 
 use std::ffi::{CStr, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::mount::MountAttrFlags;
+use rustix::thread::gettid;
 use seccompiler::BpfProgram;
 
 /// Kernel: include/linux/exportfs.h, `MAX_HANDLE_SZ`.
@@ -190,11 +194,109 @@ pub(crate) fn restrict_calls(filter: &BpfProgram) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Ends the system call that one thread is in, or is about to make.
+///
+/// A signal that comes before the call has begun is lost on it. So a timer of the kernel's sends
+/// it, again and again until this is dropped: the call ends a millisecond after its beginning at
+/// the latest. Nothing is lost by a signal too many, as the handler does nothing.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    timer: c_int,
+}
+
+/// What it sends: a signal that nobody misses, as by default it is ignored.
+const RINGS: Signal = Signal::SIGURG;
+/// `SIGEV_THREAD_ID`. Kernel: include/uapi/asm-generic/siginfo.h.
+const TO_THREAD: c_int = 4;
+const AGAIN: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
+/// `struct sigevent`, of at least its 64 bytes. Kernel: include/uapi/asm-generic/siginfo.h.
+#[repr(C)]
+struct SigEvent {
+    value: usize,
+    signal: c_int,
+    how: c_int,
+    thread: c_int,
+    rest: [c_int; 12],
+}
+
+extern "C" fn nothing(_: c_int) {}
+
+impl Bell {
+    /// One for the thread that asks, which must drop it once its call is over.
+    pub(crate) fn for_this_thread() -> io::Result<Self> {
+        let action =
+            SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing, so it may run at any time and on any thread.
+        unsafe { sigaction(RINGS, &action) }?;
+        let mut signals = SigSet::empty();
+        signals.add(RINGS);
+        signals.thread_unblock()?;
+        let thread = gettid().as_raw_nonzero().get();
+        let (signal, rest) = (RINGS as c_int, [0; 12]);
+        let event = SigEvent { value: 0, signal, how: TO_THREAD, thread, rest };
+        let mut timer: c_int = 0;
+        // SAFETY: the pointers are to locals that outlive the call: an event of the size that the
+        // kernel reads, and an int for the timer's number.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_timer_create,
+                libc::CLOCK_MONOTONIC,
+                &raw const event,
+                &raw mut timer,
+            )
+        };
+        if result == 0 { Ok(Self { timer }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Ends the call after `delay`, which is less than a second; from any thread.
+    pub(crate) fn ring(&self, delay: Duration) {
+        // None at all would stop the timer.
+        let nanoseconds = delay.subsec_nanos().max(1);
+        let first = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
+        let when = libc::itimerspec { it_interval: AGAIN, it_value: first };
+        let before = std::ptr::null_mut::<libc::itimerspec>();
+        // SAFETY: the pointer is to a local that outlives the call; the time before is not wanted.
+        let result = unsafe {
+            libc::syscall(libc::SYS_timer_settime, self.timer, 0, &raw const when, before)
+        };
+        debug_assert_eq!(result, 0, "a timer of ours and a valid time");
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        // SAFETY: the call takes a number and no memory; the timer is ours, and nobody uses it now.
+        unsafe { libc::syscall(libc::SYS_timer_delete, self.timer) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    /// Rung before, at any moment around, and long after the beginning of the call.
+    #[test]
+    fn no_call_misses_the_bell() {
+        let (reader, _writer) = io::pipe().unwrap();
+        for round in 0..200_u32 {
+            let (sender, bell) = std::sync::mpsc::channel();
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    sender.send(std::sync::Arc::new(Bell::for_this_thread().unwrap())).unwrap();
+                    rustix::io::read(&reader, &mut [0; 1])
+                });
+                let bell = bell.recv().unwrap();
+                for _ in 0..round * 10 {
+                    std::hint::spin_loop();
+                }
+                bell.ring(Duration::ZERO);
+                assert_eq!(waits.join().unwrap(), Err(rustix::io::Errno::INTR), "{round}");
+            });
+        }
+    }
 
     #[test]
     fn a_handle_names_one_inode() {

@@ -54,10 +54,13 @@ mod stress;
 mod callers;
 mod descriptors;
 mod kernel;
+mod locker;
+mod locks;
 mod outside;
 mod paths;
 mod sandbox;
 mod times;
+mod waits;
 
 /// tmpfs cannot.
 pub(crate) const ZEROES_RANGES: bool = false;
