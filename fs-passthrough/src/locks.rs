@@ -12,13 +12,13 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fusewire::proto::flags::{InitFlags, LkFlags};
 use fusewire::proto::notify::Notification;
 use fusewire::proto::{Errno, LockKind, Result};
 use fusewire::{Context, Patience};
-use rustix::fs::{FlockOperation, OFlags, Statx, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::backing::attributes;
 use crate::error::Answer;
@@ -27,10 +27,6 @@ use crate::mirror::Mirror;
 use crate::options::Cache;
 use crate::owners::{self, Wanted};
 use crate::wait::wait;
-
-/// Below this a file can change again without another mtime, where the backing filesystem tells
-/// time by the tick.
-const TICKS: Duration = Duration::from_millis(20);
 
 /// Far longer than a RELEASE takes that is on its way.
 const GRACE: Duration = Duration::from_millis(100);
@@ -153,7 +149,7 @@ async fn look_anew(cx: &Context<'_>, mirror: &Mirror, file: &OpenFile) {
         return;
     }
     let Ok(stat) = attributes(file.as_fd()) else { return };
-    if !(file.node.is_unchanged(&stat) && is_old(&stat)) {
+    if !file.node.is_surely_unchanged(&stat) {
         drop_pages(cx, file).await;
     }
 }
@@ -171,10 +167,4 @@ async fn drop_pages(cx: &Context<'_>, file: &OpenFile) {
     if !matches!(done, Ok(()) | Err(Errno::ENOENT)) {
         file.node.unsee();
     }
-}
-
-fn is_old(stat: &Statx) -> bool {
-    let seconds = u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0);
-    let mtime = SystemTime::UNIX_EPOCH + Duration::new(seconds, stat.stx_mtime.tv_nsec);
-    mtime.elapsed().is_ok_and(|age| age > TICKS)
 }

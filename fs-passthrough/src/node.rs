@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use fusewire::proto::{Errno, NodeId, Result};
 use parking_lot::Mutex;
@@ -120,11 +121,12 @@ pub(crate) struct Node {
     /// Who has locks.
     pub(crate) owners: Owners,
     late: Mutex<Late>,
-    seen: Mutex<Option<Version>>,
+    /// The last look, and whether its time was settled.
+    seen: Mutex<Option<(Version, bool)>>,
 }
 
-/// What tells that data have changed: mtime, ctime and size.
-type Version = ((i64, u32), (i64, u32), u64);
+/// What tells that data have changed: mtime, ctime and size. Flat, as a million nodes have it.
+type Version = (i64, u32, i64, u32, u64);
 
 /// A descriptor of a node, for a short time.
 #[derive(Debug)]
@@ -286,9 +288,21 @@ impl Node {
     /// Whether the data are still those of the last look, which this is from now on. What this
     /// mount wrote since is a change as well: nobody can tell whether it is all that was written.
     pub(crate) fn is_unchanged(&self, stat: &Statx) -> bool {
+        self.look(stat).is_some()
+    }
+
+    /// The same, for who must not miss a change that came so soon after the last one that both have
+    /// one time.
+    pub(crate) fn is_surely_unchanged(&self, stat: &Statx) -> bool {
+        self.look(stat) == Some(true)
+    }
+
+    /// Whether the time was settled at the last look, if it looked the same.
+    fn look(&self, stat: &Statx) -> Option<bool> {
         let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
-        let version = ((mtime.tv_sec, mtime.tv_nsec), (ctime.tv_sec, ctime.tv_nsec), stat.stx_size);
-        self.seen.lock().replace(version) == Some(version)
+        let version = (mtime.tv_sec, mtime.tv_nsec, ctime.tv_sec, ctime.tv_nsec, stat.stx_size);
+        let before = self.seen.lock().replace((version, is_settled(stat)));
+        before.filter(|(seen, _)| *seen == version).map(|(_, settled)| settled)
     }
 
     /// Forgets the last look.
@@ -300,6 +314,18 @@ impl Node {
     pub(crate) fn kept_mtime(&self) -> Option<Timespec> {
         self.late.lock().kept
     }
+}
+
+/// Within this a file can change again without another time, where the backing filesystem tells
+/// time by the tick.
+const TICKS: Duration = Duration::from_millis(20);
+
+/// Whether the next change will have another time.
+fn is_settled(stat: &Statx) -> bool {
+    let (mtime, ctime) = (stat.stx_mtime, stat.stx_ctime);
+    let last = (mtime.tv_sec, mtime.tv_nsec).max((ctime.tv_sec, ctime.tv_nsec));
+    let last = Duration::new(u64::try_from(last.0).unwrap_or(0), last.1);
+    (SystemTime::UNIX_EPOCH + last).elapsed().is_ok_and(|age| age > TICKS)
 }
 
 fn mtime_of(fd: BorrowedFd<'_>) -> Result<Timespec> {

@@ -306,15 +306,15 @@ fn capabilities_go_and_set_id_bits_of_root_stay(place: &Place) {
 }
 
 /// A filesystem mounted on the backing directory of a daemon, unmounted before that goes.
-struct Mounted {
+pub(crate) struct Mounted {
     backing: Other,
-    daemon: Daemon,
+    pub(crate) daemon: Daemon,
 }
 
 impl Mounted {
     /// Runs `mount` with `words` and the backing directory, which are made from that of the work,
     /// and then the daemon.
-    fn start(setup: &Setup, words: impl FnOnce(&Path) -> Vec<String>) -> Self {
+    pub(crate) fn start(setup: &Setup, words: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let work = crate::work();
         let (point, mountpoint) = (work.path().join("backing"), work.path().join("mnt"));
         for directory in [&point, &mountpoint] {

@@ -3,12 +3,17 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::backing;
-use crate::common::{Place, Plan, cases, open_rw, read_at, system::run_limited};
+use crate::common::{
+    Place, Plan, Setup, Transport, cases, drills, open_rw, read_at, system::run_limited,
+};
+use crate::kernel::Mounted;
 use crate::locker::{DONE, FAMILIES, Locker, TAKEN, both, order, until, until_waiting};
 
 cases!(
@@ -31,6 +36,7 @@ cases!(
     through, Plan::new().options(&["--entry-timeout", "0", "--attr-timeout", "0"]);
     a_database_is_used_from_both_sides,
 );
+drills!(what_changes_within_a_tick_is_seen_too);
 
 /// Two processes, at least one of them on the mount.
 fn pairs(place: &Place) -> [(&'static str, Locker, Locker); 3] {
@@ -279,6 +285,41 @@ fn who_only_reads_sees_it_too(place: &Place) {
         assert_eq!(read_at(&mount, 100, 0), [round; 100], "round {round}");
         flock(&mount, FlockOperation::Unlock).unwrap();
     }
+}
+
+/// Where time goes by the tick, a file can change after a look and be the same to the next.
+fn what_changes_within_a_tick_is_seen_too(transport: Transport) {
+    let words = |_: &Path| ["-t", "ramfs", "none"].map(str::to_owned).to_vec();
+    let mounted = Mounted::start(&Setup::new(transport), words);
+    let outside = mounted.daemon.work().join("backing/f");
+    fs::write(&outside, [0; 100]).unwrap();
+    let beside = open_rw(&outside);
+    let inside = mounted.daemon.mountpoint().join("f");
+    let mount = File::open(&inside).unwrap();
+    let read = || {
+        flock(&mount, FlockOperation::LockShared).unwrap();
+        let data = read_at(&mount, 100, 0);
+        flock(&mount, FlockOperation::Unlock).unwrap();
+        data
+    };
+    let write = |byte: u8| {
+        beside.write_all_at(&[byte; 100], 0).unwrap();
+        beside.metadata().unwrap().modified().unwrap()
+    };
+    let (mut within, mut byte) = (0, 0);
+    until("six changes within ticks", || {
+        let first = write(byte);
+        // It is looked at by whoever opens it, too.
+        let looked = if byte % 2 == 0 { read() } else { fs::read(&inside).unwrap() };
+        assert_eq!(looked, [byte; 100]);
+        byte = byte.wrapping_add(1);
+        let second = write(byte);
+        // Long enough for the time of the change to tell that it was the last.
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(read(), [byte; 100]);
+        within += usize::from(first == second);
+        within == 6
+    });
 }
 
 fn kept_for_the_mount_they_stay_there(place: &Place) {
