@@ -40,7 +40,7 @@ impl Waits {
         let new = Wait { node: Arc::clone(node), owner, lock };
         let mut last = &new;
         for _ in 0..=waits.len() {
-            match last.node.owners.blocker(last.owner, &last.lock) {
+            match last.node.owners().blocker(last.owner, &last.lock) {
                 Some(blocker) if blocker == owner => return Err(Errno::EDEADLK),
                 Some(blocker) => match waits.iter().find(|wait| wait.owner == blocker) {
                     Some(next) => last = next,

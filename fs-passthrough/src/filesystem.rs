@@ -248,8 +248,10 @@ impl Filesystem for PassthroughFs {
     /// Some filesystems tell of failed writes when a descriptor is closed, so one is.
     async fn flush(&self, _: &Context<'_>, op: Flush) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
-        file.node.owners.drop_owner(op.lock_owner);
-        file.node.owners.closes(op.fh, *file.whole.lock() != LockKind::UNLOCK);
+        if let Some(owners) = file.node.owners.get() {
+            owners.drop_owner(op.lock_owner);
+            owners.closes(op.fh, *file.whole.lock() != LockKind::UNLOCK);
+        }
         file.node.settle(file.as_fd());
         if self.mirror.backing.closes_silently() {
             return Ok(());
@@ -266,12 +268,13 @@ impl Filesystem for PassthroughFs {
 
     async fn release(&self, _: &Context<'_>, op: Release) -> Result<()> {
         let file = self.mirror.files.get(op.fh)?;
-        // As long as the number is not another's.
-        file.node.owners.drop_handle(op.fh);
+        // Now, whoever else has the description yet; and as long as the number is not another's.
         if op.release_flags.contains(ReleaseFlags::FLOCK_UNLOCK) {
             let _ = flock(&*file, FlockOperation::Unlock);
         }
-        file.node.owners.is_clear(op.fh);
+        if let Some(owners) = file.node.owners.get() {
+            owners.drop_handle(op.fh);
+        }
         self.mirror.files.remove(op.fh)?;
         file.node.settle(file.as_fd());
         Ok(())
@@ -279,7 +282,7 @@ impl Filesystem for PassthroughFs {
 
     async fn getlk(&self, _: &Context<'_>, op: GetLk) -> Result<FileLock> {
         let file = self.mirror.files.get(op.fh)?;
-        file.node.owners.find(op.owner, &op.lock, file.as_fd())
+        file.node.owners().find(op.owner, &op.lock, file.as_fd())
     }
 
     async fn setlk(&self, cx: &Context<'_>, op: SetLk) -> Result<()> {

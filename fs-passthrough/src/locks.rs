@@ -42,13 +42,13 @@ pub(crate) async fn set(
     flags: LkFlags,
 ) -> Result<()> {
     let file = mirror.files.get(wanted.fh)?;
-    file.node.owners.is_clear(wanted.fh);
+    file.node.owners().is_clear(wanted.fh);
     let whole = flags.contains(LkFlags::FLOCK);
     let kind = wanted.lock.kind;
     let gives_up = if whole {
         *file.whole.lock() == LockKind::WRITE
     } else {
-        kind != LockKind::WRITE && file.node.owners.writes(wanted.owner, &wanted.lock)
+        kind != LockKind::WRITE && file.node.owners().writes(wanted.owner, &wanted.lock)
     };
     if gives_up {
         hand_over(cx, mirror, &file).await;
@@ -74,7 +74,7 @@ async fn set_whole(cx: &Context<'_>, file: &OpenFile, kind: LockKind, waits: boo
         _ => return Err(Errno::EINVAL),
     };
     // Asked for first: what ends meanwhile has let go before.
-    let closing = file.node.owners.is_closing();
+    let closing = file.node.owners().is_closing();
     // What is had is lost also where the new one is not had (flock(2)).
     *file.whole.lock() = LockKind::UNLOCK;
     match flock(file, now) {
@@ -82,7 +82,7 @@ async fn set_whole(cx: &Context<'_>, file: &OpenFile, kind: LockKind, waits: boo
             let fd = Arc::clone(&file.fd);
             let done = wait(cx, limit(waits), move || flock(&*fd, whenever)).await;
             if !waits && done.is_err() {
-                file.node.owners.stay_open();
+                file.node.owners().stay_open();
             }
             done?;
         }
@@ -98,12 +98,13 @@ async fn set_range(
     file: &OpenFile,
     wanted: &Wanted,
 ) -> Result<()> {
-    let owners = &file.node.owners;
+    let owners = file.node.owners();
     // Only as much as is needed: who writes keeps a file from being executed.
     let open = |writes: bool| {
         let open = |flags| mirror.backing.reopen(file.as_fd(), flags);
         let opened = if writes {
-            open(OFlags::RDWR).or_else(|_| open(OFlags::WRONLY))
+            // Nothing is written by it; some files can be opened for that only (chattr +a).
+            open(OFlags::RDWR | OFlags::APPEND).or_else(|_| open(OFlags::WRONLY | OFlags::APPEND))
         } else {
             open(OFlags::RDONLY)
         };

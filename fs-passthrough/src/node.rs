@@ -118,8 +118,8 @@ pub(crate) struct Node {
     pub(crate) writers: AtomicU32,
     /// Open handles, and who serves them.
     pub(crate) through: Through,
-    /// Who has locks.
-    pub(crate) owners: Owners,
+    /// Who has locks; there from the first request for one.
+    pub(crate) owners: OnceLock<Box<Owners>>,
     late: Mutex<Late>,
     /// The last look, and whether its time was settled.
     seen: Mutex<Option<(Version, bool)>>,
@@ -174,7 +174,7 @@ impl Node {
             lists_known: AtomicBool::new(false),
             writers: AtomicU32::new(0),
             through: Through::default(),
-            owners: Owners::default(),
+            owners: OnceLock::new(),
             late: Mutex::default(),
             seen: Mutex::default(),
         };
@@ -303,6 +303,11 @@ impl Node {
         let version = (mtime.tv_sec, mtime.tv_nsec, ctime.tv_sec, ctime.tv_nsec, stat.stx_size);
         let before = self.seen.lock().replace((version, is_settled(stat)));
         before.filter(|(seen, _)| *seen == version).map(|(_, settled)| settled)
+    }
+
+    /// Who has locks, or will have.
+    pub(crate) fn owners(&self) -> &Owners {
+        self.owners.get_or_init(Box::default)
     }
 
     /// Forgets the last look.

@@ -2,8 +2,9 @@
 //!
 //! Each owner of locks on the mount, a process or an open file, is an open file description of its
 //! own at the backing file, so the backing filesystem tells them apart and keeps each from what the
-//! others have, here or elsewhere. It is opened at an owner's first lock and closed with the last.
-//! What is had by whom is noted as well: only so F_GETLK can name a process.
+//! others have, here or elsewhere. It is opened at an owner's first lock and closed when the owner
+//! closes the file, as who locks once does so often. What is had by whom is noted as well: only so
+//! F_GETLK can name a process.
 //!
 //! Never known here: requests. Neighbours: `node` keeps one, `locks` uses it.
 
@@ -16,6 +17,14 @@ use nix::fcntl::{FcntlArg, fcntl};
 use parking_lot::Mutex;
 
 use crate::error::Answer;
+
+/// Locks of one inode at most, as each request for one looks at them all (`fs/locks.c,
+/// posix_lock_inode`), and others wait for that.
+const MOST: usize = 1 << 16;
+
+/// Drops all.
+const NOTHING: FileLock =
+    FileLock { start: 0, end: FileLock::TO_EOF, kind: LockKind::UNLOCK, pid: 0 };
 
 /// A lock that is wanted, or to be dropped.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +54,9 @@ struct Owner {
     writes: bool,
     /// Calls that wait by this owner's descriptor.
     waiting: usize,
-    /// Apart from each other, and as large as can be.
+    /// The handle that it came by last.
+    by: Fh,
+    /// Apart from each other; what was set by one handle is as large as can be.
     held: Vec<Held>,
 }
 
@@ -62,7 +73,7 @@ impl Owners {
     /// file, for writing as well if it is true.
     ///
     /// # Errors
-    /// EAGAIN where it is taken.
+    /// EAGAIN where it is taken, ENOLCK where there are too many.
     pub(crate) fn set(
         &self,
         wanted: &Wanted,
@@ -72,9 +83,13 @@ impl Owners {
         let waits = wanted.waits || self.is_closing();
         let mut owners = self.owners.lock();
         let known = owners.iter().position(|owner| owner.id == wanted.owner);
+        let unlocks = wanted.lock.kind == LockKind::UNLOCK;
+        if !unlocks && owners.iter().map(|owner| owner.held.len()).sum::<usize>() >= MOST {
+            return Err(Errno::ENOLCK);
+        }
         let at = match known {
             Some(at) => at,
-            None if wanted.lock.kind == LockKind::UNLOCK => return Ok(None),
+            None if unlocks => return Ok(None),
             None => {
                 let writes = wanted.lock.kind == LockKind::WRITE;
                 owners.push(Owner::new(wanted, open(writes)?, writes));
@@ -82,15 +97,13 @@ impl Owners {
             }
         };
         let owner = &mut owners[at];
-        let done = owner.set(wanted, open);
-        if done == Err(Errno::EAGAIN) && waits {
-            owner.waiting += 1;
-            return Ok(Some(Arc::clone(&owner.fd)));
+        match owner.set(wanted, open) {
+            Err(Errno::EAGAIN) if waits => {
+                owner.waiting += 1;
+                Ok(Some(Arc::clone(&owner.fd)))
+            }
+            done => done.map(|()| None),
         }
-        if owner.is_idle() {
-            owners.swap_remove(at);
-        }
-        done.map(|()| None)
     }
 
     /// A wait by `fd` has come to its end.
@@ -101,23 +114,17 @@ impl Owners {
         result: Result<()>,
     ) -> Result<()> {
         let mut owners = self.owners.lock();
-        let Some(at) = owners.iter().position(|owner| owner.id == wanted.owner) else {
+        let Some(owner) = owners.iter_mut().find(|owner| owner.id == wanted.owner) else {
             unreachable!("an owner who waits stays");
         };
-        let owner = &mut owners[at];
         owner.waiting -= 1;
-        let result = result.and_then(|()| {
-            if !Arc::ptr_eq(&owner.fd, fd) {
-                // It has been widened meanwhile, and what `fd` has goes with it.
-                apply(owner.fd.as_fd(), &wanted.lock)?;
-            }
-            note(&mut owner.held, Held { lock: wanted.lock, by: wanted.fh });
-            Ok(())
-        });
-        if owner.is_idle() {
-            owners.swap_remove(at);
+        result?;
+        if !Arc::ptr_eq(&owner.fd, fd) {
+            // It has been widened meanwhile, and what `fd` has goes with it.
+            apply(owner.fd.as_fd(), &wanted.lock)?;
         }
-        result
+        note(&mut owner.held, Held { lock: wanted.lock, by: wanted.fh });
+        Ok(())
     }
 
     /// The lock that is in the way, or one of kind UNLOCK. `other` is a descriptor of the file that
@@ -135,7 +142,8 @@ impl Owners {
             return Ok(FileLock { kind: LockKind::UNLOCK, ..*lock });
         };
         // An open file description has none: it is one of ours, or nobody's.
-        let pid = pid.unwrap_or_else(|| holder(&owners, id, &found).map_or(0, |owner| owner.pid));
+        let holder = || holder(&owners, id, lock, &found).map_or(0, |owner| owner.pid);
+        let pid = pid.unwrap_or_else(holder);
         Ok(FileLock { pid, ..found })
     }
 
@@ -144,7 +152,7 @@ impl Owners {
         let owners = self.owners.lock();
         let own = owners.iter().find(|owner| owner.id == id)?;
         let (found, _) = conflict(own.fd.as_fd(), lock).ok()??;
-        holder(&owners, id, &found).map(|owner| owner.id)
+        holder(&owners, id, lock, &found).map(|owner| owner.id)
     }
 
     /// Whether an owner has a write lock on part of a range.
@@ -156,13 +164,13 @@ impl Owners {
 
     /// Drops all that an owner has: it has closed a descriptor of the file.
     pub(crate) fn drop_owner(&self, id: LockOwner) {
-        let mut owners = self.owners.lock();
-        if let Some(at) = owners.iter().position(|owner| owner.id == id) {
-            owners[at].drop_if(|_| true);
-            if owners[at].is_idle() {
-                owners.swap_remove(at);
+        self.owners.lock().retain_mut(|owner| {
+            let stays = owner.id != id;
+            if !stays {
+                owner.drop_if(|_| true);
             }
-        }
+            stays || owner.waiting > 0
+        });
     }
 
     /// A descriptor of a handle was closed. `whole` tells whether that has a lock of flock(2).
@@ -177,7 +185,7 @@ impl Owners {
         }
     }
 
-    /// It is known to be open, or is gone, with all that it had.
+    /// It is known to be open, or to have nothing any more.
     pub(crate) fn is_clear(&self, fh: Fh) {
         self.closing.lock().retain(|closing| *closing != fh);
     }
@@ -195,25 +203,29 @@ impl Owners {
     /// Drops what was set by a handle, which is gone. Only locks of an open file (F_OFD_SETLK) are
     /// still there: of these the kernel says nothing.
     pub(crate) fn drop_handle(&self, fh: Fh) {
-        let mut owners = self.owners.lock();
-        owners.retain_mut(|owner| {
+        self.owners.lock().retain_mut(|owner| {
             owner.drop_if(|held| held.by == fh);
-            !owner.is_idle()
+            owner.by != fh || owner.waiting > 0 || !owner.held.is_empty()
         });
+        self.is_clear(fh);
+    }
+}
+
+impl Held {
+    fn unlock(&self) -> FileLock {
+        FileLock { kind: LockKind::UNLOCK, ..self.lock }
     }
 }
 
 impl Owner {
     fn new(wanted: &Wanted, fd: OwnedFd, writes: bool) -> Self {
         let (id, pid) = (wanted.owner, wanted.lock.pid);
-        Self { id, pid, fd: Arc::new(fd), writes, waiting: 0, held: Vec::new() }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.held.is_empty()
+        let (fd, by) = (Arc::new(fd), wanted.fh);
+        Self { id, pid, fd, writes, waiting: 0, by, held: Vec::new() }
     }
 
     fn set(&mut self, wanted: &Wanted, open: impl Fn(bool) -> Result<OwnedFd>) -> Result<()> {
+        self.by = wanted.fh;
         if wanted.lock.kind == LockKind::WRITE && !self.writes {
             self.widen(open(true)?)?;
         }
@@ -231,17 +243,25 @@ impl Owner {
         for held in &self.held {
             apply(fd.as_fd(), &held.lock)?;
         }
+        // Calls that wait may hold on to the one before, which must not be in our own way.
+        for held in &self.held {
+            apply(self.fd.as_fd(), &held.unlock())?;
+        }
         (self.fd, self.writes) = (Arc::new(fd), true);
         Ok(())
     }
 
+    /// What cannot be unlocked goes with the descriptor.
     fn drop_if(&mut self, gone: impl Fn(&Held) -> bool) {
         let fd = self.fd.as_fd();
+        if !self.held.is_empty() && self.held.iter().all(&gone) {
+            let _ = apply(fd, &NOTHING);
+            self.held.clear();
+        }
         self.held.retain(|held| {
             let gone = gone(held);
             if gone {
-                // What cannot be unlocked goes with the descriptor.
-                let _ = apply(fd, &FileLock { kind: LockKind::UNLOCK, ..held.lock });
+                let _ = apply(fd, &held.unlock());
             }
             !gone
         });
@@ -261,11 +281,17 @@ fn conflict(fd: BorrowedFd<'_>, lock: &FileLock) -> Result<Option<(FileLock, Opt
     Ok((found.kind != LockKind::UNLOCK).then_some((found, pid)))
 }
 
-/// Who but `id` has a lock, as the kernel tells of it.
-fn holder<'a>(owners: &'a [Owner], id: LockOwner, found: &FileLock) -> Option<&'a Owner> {
-    let holds =
-        |owner: &&Owner| owner.id != id && owner.held.iter().any(|held| same(&held.lock, found));
-    owners.iter().find(holds)
+/// Who but `id` is in the way of a lock with one that the kernel has found.
+fn holder<'a>(
+    owners: &'a [Owner],
+    id: LockOwner,
+    lock: &FileLock,
+    found: &FileLock,
+) -> Option<&'a Owner> {
+    let blocks = |Held { lock: held, .. }: &Held| {
+        held.kind == found.kind && overlap(held, found) && overlap(held, lock)
+    };
+    owners.iter().find(|owner| owner.id != id && owner.held.iter().any(blocks))
 }
 
 /// Waits for a lock.
@@ -301,41 +327,39 @@ fn cooked(lock: &libc::flock) -> FileLock {
     FileLock { start, end, kind: LockKind(u32::try_from(lock.l_type).unwrap_or(0)), pid: 0 }
 }
 
-fn same(one: &FileLock, other: &FileLock) -> bool {
-    (one.kind, one.start, one.end) == (other.kind, other.start, other.end)
-}
-
 fn overlap(one: &FileLock, other: &FileLock) -> bool {
     one.start <= other.end && other.start <= one.end
 }
 
 /// Notes what setting or dropping a lock makes of those that an owner has, as the kernel does it
-/// (`fs/locks.c, posix_lock_inode`).
+/// (`fs/locks.c, posix_lock_inode`). Those of another handle stay apart: that may be about to go
+/// with what it has, as the kernel gives the owner of its locks to the next open file.
 fn note(held: &mut Vec<Held>, new: Held) {
     let Held { lock, by } = new;
     let mut whole = lock;
-    let mut rest = Vec::with_capacity(held.len() + 2);
-    for old in held.drain(..) {
+    let mut cut = Vec::new();
+    held.retain(|old| {
         let FileLock { start, end, kind, .. } = old.lock;
         let touches = start <= lock.end.saturating_add(1) && lock.start <= end.saturating_add(1);
-        if kind == lock.kind && touches {
+        if kind == lock.kind && touches && old.by == by {
             whole.start = whole.start.min(start);
             whole.end = whole.end.max(end);
         } else if overlap(&old.lock, &lock) {
             if start < lock.start {
-                rest.push(Held { lock: FileLock { end: lock.start - 1, ..old.lock }, ..old });
+                cut.push(Held { lock: FileLock { end: lock.start - 1, ..old.lock }, ..*old });
             }
             if end > lock.end {
-                rest.push(Held { lock: FileLock { start: lock.end + 1, ..old.lock }, ..old });
+                cut.push(Held { lock: FileLock { start: lock.end + 1, ..old.lock }, ..*old });
             }
         } else {
-            rest.push(old);
+            return true;
         }
-    }
+        false
+    });
+    held.append(&mut cut);
     if lock.kind != LockKind::UNLOCK {
-        rest.push(Held { lock: whole, by });
+        held.push(Held { lock: whole, by });
     }
-    *held = rest;
 }
 
 #[cfg(test)]
@@ -349,6 +373,16 @@ mod tests {
     fn wanted(owner: u64, kind: LockKind, start: u64, end: u64) -> Wanted {
         let lock = FileLock { start, end, kind, pid: u32::try_from(owner).unwrap() + 1000 };
         Wanted { fh: Fh(owner), owner: LockOwner(owner), lock, waits: false }
+    }
+
+    fn file() -> (tempfile::NamedTempFile, impl Fn(bool) -> Result<OwnedFd>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let open = move |writes: bool| {
+            let opened = std::fs::File::options().read(true).write(writes).open(&path);
+            opened.map(OwnedFd::from).answer()
+        };
+        (file, open)
     }
 
     /// Byte by byte, against an array.
@@ -386,14 +420,10 @@ mod tests {
     }
 
     #[test]
-    fn owners_keep_each_other_out_and_are_closed_with_their_last_lock() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let open = |writes: bool| {
-            let opened = std::fs::File::options().read(true).write(writes).open(file.path());
-            opened.map(OwnedFd::from).answer()
-        };
+    fn owners_keep_each_other_out_and_are_closed_with_the_file() {
+        let (file, open) = file();
         let owners = Owners::default();
-        let set = |wanted: Wanted| owners.set(&wanted, open).map(|waits| assert!(waits.is_none()));
+        let set = |wanted: Wanted| owners.set(&wanted, &open).map(|waits| assert!(waits.is_none()));
         set(wanted(1, LockKind::READ, 0, 9)).unwrap();
         set(wanted(2, LockKind::READ, 5, 9)).unwrap();
         assert_eq!(set(wanted(2, LockKind::WRITE, 0, 9)), Err(Errno::EAGAIN));
@@ -405,14 +435,65 @@ mod tests {
         assert_eq!(found.pid, 1001);
         assert!(owners.writes(LockOwner(1), &probe) && !owners.writes(LockOwner(2), &probe));
         set(wanted(2, LockKind::UNLOCK, 0, FileLock::TO_EOF)).unwrap();
-        assert_eq!(owners.owners.lock().len(), 1);
         assert_eq!(set(wanted(2, LockKind::WRITE, 5, 5)), Err(Errno::EAGAIN));
-        assert_eq!(owners.owners.lock().len(), 1, "who got nothing has no descriptor");
+        assert_eq!(owners.owners.lock().len(), 2);
         owners.drop_handle(Fh(2));
+        assert_eq!(owners.owners.lock().len(), 1, "closed with the handle that it came by");
         assert_eq!(set(wanted(2, LockKind::WRITE, 5, 5)), Err(Errno::EAGAIN));
         owners.drop_handle(Fh(1));
         set(wanted(2, LockKind::WRITE, 5, 5)).unwrap();
         owners.drop_owner(LockOwner(2));
         assert!(owners.owners.lock().is_empty());
+    }
+
+    #[test]
+    fn a_wait_by_the_descriptor_before_is_in_nobodys_way() {
+        let (_file, open) = file();
+        let owners = Owners::default();
+        let set = |wanted: Wanted| owners.set(&wanted, &open);
+        assert!(set(wanted(2, LockKind::WRITE, 50, 59)).unwrap().is_none());
+        assert!(set(wanted(1, LockKind::READ, 0, 9)).unwrap().is_none());
+        let waits = Wanted { waits: true, ..wanted(1, LockKind::READ, 50, 59) };
+        let fd = set(waits).unwrap().expect("the descriptor to wait by");
+        assert!(set(wanted(1, LockKind::WRITE, 0, 9)).unwrap().is_none(), "widened");
+        owners.drop_owner(LockOwner(2));
+        apply(fd.as_fd(), &waits.lock).unwrap();
+        owners.waited(&waits, &fd, Ok(())).unwrap();
+        drop(fd);
+        assert_eq!(set(wanted(2, LockKind::WRITE, 50, 50)).unwrap_err(), Errno::EAGAIN);
+    }
+
+    /// The kernel may give the number of an open file that is gone to the next, whose requests may
+    /// be served before the RELEASE of the other.
+    #[test]
+    fn what_a_handle_had_goes_without_what_the_next_has() {
+        let (_file, open) = file();
+        let owners = Owners::default();
+        let set = |wanted: Wanted| owners.set(&wanted, &open).map(|_| ());
+        set(wanted(1, LockKind::WRITE, 0, 9)).unwrap();
+        set(Wanted { fh: Fh(7), ..wanted(1, LockKind::WRITE, 5, 6) }).unwrap();
+        let find = |range| owners.find(LockOwner(2), &range, open(false).unwrap().as_fd()).unwrap();
+        let all = FileLock { kind: LockKind::WRITE, ..NOTHING };
+        let found = find(all);
+        assert_eq!((found.start, found.end, found.pid), (0, 9, 1001), "by whatever handle");
+        owners.drop_handle(Fh(1));
+        let found = find(all);
+        assert_eq!((found.start, found.end, found.pid), (5, 6, 1001));
+        owners.drop_handle(Fh(7));
+        assert_eq!(find(all).kind, LockKind::UNLOCK);
+        assert!(owners.owners.lock().is_empty());
+    }
+
+    #[test]
+    fn an_inode_has_so_many_locks() {
+        let (_file, open) = file();
+        let owners = Owners::default();
+        let set = |wanted: Wanted| owners.set(&wanted, &open).map(|_| ());
+        set(wanted(1, LockKind::READ, 0, 0)).unwrap();
+        let many = (0..MOST as u64).map(|at| held(LockKind::READ, 2 * at, 2 * at));
+        owners.owners.lock()[0].held = many.collect();
+        assert_eq!(set(wanted(2, LockKind::READ, 0, 0)), Err(Errno::ENOLCK));
+        set(wanted(1, LockKind::UNLOCK, 0, 9)).unwrap();
+        set(wanted(2, LockKind::READ, 0, 0)).unwrap();
     }
 }

@@ -166,6 +166,12 @@ fn lock(kind: &str, start: &str, len: &str) -> libc::flock {
     }
 }
 
+/// A lock of a whole file: `F_WRLCK` and so on.
+pub(crate) fn whole(kind: i32) -> libc::flock {
+    let l_type = kind.try_into().unwrap();
+    libc::flock { l_type, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
 fn shown(lock: &libc::flock) -> String {
     let libc::flock { l_type, l_start, l_len, l_pid, .. } = *lock;
     match i32::from(l_type) {

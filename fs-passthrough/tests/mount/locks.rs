@@ -2,19 +2,22 @@
 //! go, and what is seen with them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::backing;
 use crate::common::{
     Place, Plan, Setup, Transport, cases, drills, open_rw, read_at, system::run_limited,
 };
 use crate::kernel::Mounted;
-use crate::locker::{DONE, FAMILIES, Locker, TAKEN, both, order, until, until_waiting};
+use crate::locker::{DONE, FAMILIES, Locker, TAKEN, both, order, until, until_waiting, whole};
 
 cases!(
     mounts;
@@ -26,6 +29,8 @@ cases!(
     dup_and_fork_share_a_lock_of_flock,
     a_dead_process_has_no_locks,
     what_was_closed_is_free_for_the_next,
+    the_last_close_ends_locks_whoever_has_the_backing_file_open,
+    random_steps_end_as_they_do_beside_the_mount,
     a_reader_may_lock_what_runs,
     who_does_not_lock_asks_for_nothing_more,
     what_is_written_under_a_lock_is_seen_with_the_next,
@@ -201,11 +206,7 @@ fn a_dead_process_has_no_locks(place: &Place) {
 fn what_was_closed_is_free_for_the_next(place: &Place) {
     let (inside, _) = both(place);
     let exclusive = FlockOperation::NonBlockingLockExclusive;
-    let lock = |file: &File| {
-        let kind = libc::F_WRLCK.try_into().unwrap();
-        let whole = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
-        nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole)).map(drop)
-    };
+    let lock = |file: &File| fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))).map(drop);
     for round in 0..500 {
         let file = open_rw(&inside);
         flock(&file, exclusive).unwrap_or_else(|errno| panic!("flock, round {round}: {errno}"));
@@ -220,20 +221,101 @@ fn what_was_closed_is_free_for_the_next(place: &Place) {
     assert_eq!(lock(&other), Err(nix::errno::Errno::EAGAIN));
 }
 
+/// Copies of all descriptors that the daemon has of a file.
+fn copies(place: &Place, file: &Path) -> Vec<OwnedFd> {
+    let daemon = pidfd_open(place.pid(), PidfdFlags::empty()).unwrap();
+    let ino = fs::metadata(file).unwrap().ino();
+    let entries = fs::read_dir(format!("/proc/{}/fd", place.pid().as_raw_nonzero())).unwrap();
+    let of_file = entries.map(Result::unwrap).filter(|entry| {
+        fs::metadata(entry.path()).is_ok_and(|stat| stat.is_file() && stat.ino() == ino)
+    });
+    let copy = |entry: fs::DirEntry| {
+        let number = entry.file_name().to_str().unwrap().parse().unwrap();
+        pidfd_getfd(&daemon, number, PidfdGetfdFlags::empty()).unwrap()
+    };
+    of_file.map(copy).collect()
+}
+
+/// As a transfer under way has, or the kernel that serves the data itself.
+fn the_last_close_ends_locks_whoever_has_the_backing_file_open(place: &Place) {
+    let (inside, outside) = both(place);
+    let mut beside = Locker::start(&outside);
+    for family in FAMILIES {
+        let mut one = Locker::start(&inside);
+        assert_eq!(one.does(&order(family, false, "w")), DONE);
+        let copies = copies(place, &outside);
+        assert!(!copies.is_empty());
+        assert_eq!(one.does("close f"), DONE);
+        until(family, || beside.does(&order(family, false, "w")) == DONE);
+        assert_eq!(beside.does(&order(family, false, "u")), DONE);
+        drop(copies);
+    }
+}
+
+/// Of three processes each, with up to three descriptors of one file.
+fn random_steps_end_as_they_do_beside_the_mount(place: &Place) {
+    const NAMES: [&str; 3] = ["f", "g", "h"];
+    let (inside, _) = both(place);
+    let elsewhere = backing(place).join("elsewhere");
+    fs::write(&elsewhere, "").unwrap();
+    let mut here = [(); 3].map(|()| Locker::start(&inside));
+    let mut there = [(); 3].map(|()| Locker::start(&elsewhere));
+    let pids = |lockers: &[Locker; 3]| lockers.each_ref().map(|locker| locker.pid.to_string());
+    let (pids_here, pids_there) = (pids(&here), pids(&there));
+    // There, who has a lock of an open file is not told. Of many readers it may be any.
+    let same = |here: &str, there: &str| match (here.rsplit_once(' '), there.rsplit_once(' ')) {
+        (Some((one, pid_here)), Some((other, pid_there))) => {
+            let (mut two, who) = (pids_here.iter().zip(&pids_there), (pid_here, pid_there));
+            (one.starts_with('r') && other.starts_with('r'))
+                || one == other
+                    && (pid_there == "-1" || two.any(|(here, there)| (&**here, &**there) == who))
+        }
+        _ => here == there,
+    };
+    let mut open = [(); 3].map(|()| vec!["f"]);
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for round in 0..1000 {
+        let (who, name, kind) = (random(3), NAMES[random(3)], ["r", "w", "u"][random(3)]);
+        let (start, len) = (random(20), random(20));
+        let names = &mut open[who];
+        let order = match (names.contains(&name), random(12)) {
+            (false, _) => {
+                names.push(name);
+                let copied = names[random(names.len())];
+                if copied == name { format!("open {name}") } else { format!("dup {name} {copied}") }
+            }
+            (true, 0) => {
+                names.retain(|other| *other != name);
+                format!("close {name}")
+            }
+            (true, 1 | 2) if kind != "u" => format!("get {name} {kind} {start} 1"),
+            (true, 3 | 4) => format!("flock {name} {kind}"),
+            (true, 5..8) => format!("ofd {name} {kind} {start} {len}"),
+            (true, _) => format!("posix {name} {kind} {start} {len}"),
+        };
+        let wanted = there[who].does(&order);
+        let said = here[who].does(&order);
+        if order.starts_with("get") {
+            // What was closed may be there yet.
+            let what = format!("{round}: {order}: {wanted}, and not {said}");
+            until(&what, || same(&here[who].does(&order), &wanted));
+        } else {
+            assert_eq!(said, wanted, "{round}: {order}");
+        }
+    }
+}
+
 /// Who writes keeps a file from being executed, and a read lock is no reason to write.
 fn a_reader_may_lock_what_runs(place: &Place) {
     let program = backing(place).join("program");
     fs::copy("/bin/sleep", &program).unwrap();
     let mut child = Command::new(&program).arg("60").spawn().unwrap();
     let file = File::open(place.path("program")).unwrap();
-    let whole = libc::flock {
-        l_type: libc::F_RDLCK.try_into().unwrap(),
-        l_whence: 0,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&whole)).unwrap();
+    fcntl(&file, FcntlArg::F_SETLK(&whole(libc::F_RDLCK))).unwrap();
     assert!(Command::new(&program).arg("0").status().unwrap().success());
     child.kill().unwrap();
     child.wait().unwrap();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -17,6 +18,7 @@ use crate::common::{
     Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime, next_tick,
     open_append, open_rw, open_to_all, pattern, system,
 };
+use crate::locker::whole;
 
 cases!(
     mounts;
@@ -237,6 +239,7 @@ fn what_can_only_be_appended_to_is_appended_to(place: &Place) {
         assert_eq!(fs::metadata(&inside).unwrap().len(), wanted.len() as u64);
     }
     assert_eq!(fs::read_to_string(&inside).unwrap(), wanted);
+    fcntl(&one, FcntlArg::F_SETLK(&whole(libc::F_WRLCK))).unwrap();
     drop((one, other));
     assert_eq!(fs::read_to_string(&outside).unwrap(), wanted);
     fails(File::options().write(true).open(&inside), Errno::PERM, "writing anywhere");
