@@ -12,6 +12,8 @@
 use std::path::Path;
 use std::process::Command;
 
+pub(crate) use tempfile::TempDir as Work;
+
 /// Nobody but the filesystem has its data.
 macro_rules! kernel_cases {
     ($($case:tt)*) => {};
@@ -50,7 +52,7 @@ mod surroundings;
 pub(crate) const ZEROES_RANGES: bool = true;
 
 /// A new directory for everything of a daemon.
-pub(crate) fn work() -> tempfile::TempDir {
+pub(crate) fn work() -> Work {
     common::open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir())
 }
 

@@ -10,6 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 /// Each case also where the kernel serves the data itself.
 macro_rules! kernel_cases {
     ($($case:tt)*) => { $($case)* };
@@ -65,10 +67,38 @@ mod waits;
 /// tmpfs cannot.
 pub(crate) const ZEROES_RANGES: bool = false;
 
-/// A new directory for everything of a daemon: on tmpfs where there is one, as tmpfs is the bar of
-/// the bodies; what is special to ext4 the acceptance kit finds.
-pub(crate) fn work() -> tempfile::TempDir {
-    common::body_directory()
+/// A directory for everything of a daemon.
+#[derive(Debug)]
+pub(crate) struct Work {
+    // Unmounted before the directory is removed.
+    own: Option<Other>,
+    directory: TempDir,
+}
+
+/// A new one, a tmpfs of its own: tmpfs is the bar of the bodies (what is special to ext4 the
+/// acceptance kit finds), and what other tests do is no event to who watches this one.
+pub(crate) fn work() -> Work {
+    let directory = common::body_directory();
+    let own = Other::mount(&["-t", "tmpfs", "-o", "mode=755", "none"], directory.path());
+    Work { own: Some(own), directory }
+}
+
+impl Work {
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Leaves it where it is.
+    pub(crate) fn keep(self) -> PathBuf {
+        std::mem::forget(self.own);
+        self.directory.keep()
+    }
+}
+
+impl From<TempDir> for Work {
+    fn from(directory: TempDir) -> Self {
+        Self { own: None, directory }
+    }
 }
 
 /// The daemon under test, with its backing directory.
@@ -82,6 +112,7 @@ pub(crate) fn daemon(work: &Path) -> Command {
 }
 
 /// Another filesystem that a test needs; it goes with this, also when the test fails.
+#[derive(Debug)]
 pub(crate) struct Other(pub(crate) PathBuf);
 
 impl Other {

@@ -119,7 +119,7 @@ pub(crate) struct Refusal {
 pub(crate) struct Daemon {
     child: Child,
     exit: Option<ExitStatus>,
-    work: Option<TempDir>,
+    work: Option<crate::Work>,
     mountpoint: PathBuf,
     ready: Ready,
     connection: u32,
@@ -132,7 +132,15 @@ impl Daemon {
     /// # Panics
     /// When it does not mount.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let work = if setup.on_disk { on_disk() } else { crate::work() };
+        if setup.on_disk {
+            Self::start_in(on_disk(), setup)
+        } else {
+            Self::start_in(crate::work(), setup)
+        }
+    }
+
+    fn start_in(work: impl Into<crate::Work>, setup: &Setup) -> Self {
+        let work = work.into();
         let mountpoint = work.path().join("mnt");
         fs::create_dir(&mountpoint).expect("a mount point");
         match Self::try_start(&setup.arguments(), work, &mountpoint) {
@@ -148,7 +156,7 @@ impl Daemon {
     /// Starts a daemon with exactly these options; `work` is a directory for everything of it.
     pub(crate) fn try_start(
         options: &[impl AsRef<std::ffi::OsStr>],
-        work: TempDir,
+        work: impl Into<crate::Work>,
         mountpoint: &Path,
     ) -> Result<Self, Refusal> {
         let _lock = Lock::of_starting();
@@ -158,9 +166,10 @@ impl Daemon {
     /// The same for a caller that holds the lock of `enable_uring` itself.
     pub(crate) fn try_start_unlocked(
         options: &[impl AsRef<std::ffi::OsStr>],
-        work: TempDir,
+        work: impl Into<crate::Work>,
         mountpoint: &Path,
     ) -> Result<Self, Refusal> {
+        let work = work.into();
         system::ensure_fusectl();
         let mut command = crate::daemon(work.path());
         command.arg("--stats").arg(work.path().join("stats.json")).args(options).arg(mountpoint);
@@ -318,7 +327,7 @@ impl Daemon {
         if !self.is_clean(patience) {
             system::say(&format!("LEFT BEHIND: {}", self.mountpoint.display()));
             // Removing the directory would go into the mount.
-            let _ = self.work.take().map(TempDir::keep);
+            let _ = self.work.take().map(crate::Work::keep);
         }
     }
 }

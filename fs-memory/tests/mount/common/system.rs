@@ -17,6 +17,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const FUSECTL: &str = "/sys/fs/fuse/connections";
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
+/// A umount(2) waits for whoever else on the machine unmounts or closes a detached mount, and is
+/// done with it only once it runs again (`kernel/rcu/tree_exp.h, synchronize_rcu_expedited`, which
+/// lets go of `exp_mutex` last): for seconds where that is a process that gets hardly any CPU.
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
 /// One line of the mount table.
