@@ -55,14 +55,14 @@ impl Placement {
         }
     }
 
-    /// A request came from a caller on this CPU.
-    pub(crate) fn arrived(&mut self, cpu: usize) {
-        self.lone.arrived(cpu);
+    /// A request came from a caller on this CPU; returns which one it is.
+    pub(crate) fn arrived(&mut self, cpu: usize) -> u64 {
+        self.lone.arrived(cpu)
     }
 
-    /// A request that had arrived was answered, and moved so many bytes of data.
-    pub(crate) fn answered(&mut self, bytes: u64) {
-        self.lone.answered(bytes);
+    /// That request was answered, and moved so many bytes of data.
+    pub(crate) fn answered(&mut self, order: u64, bytes: u64) {
+        self.lone.answered(order, bytes);
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
@@ -118,7 +118,8 @@ struct Lone {
     /// Turns with a lone request that it takes to join, and turns until the shard steps aside.
     join: u32,
     patience: u32,
-    in_flight: u32,
+    /// Requests so far.
+    last: u64,
     /// Requests that came in this turn.
     arrivals: u32,
     /// Whether any of this turn overlapped with another, or was bulk.
@@ -142,7 +143,7 @@ impl Default for Lone {
             stance: Stance::Free(0),
             join: JOIN,
             patience: *ASIDE.start(),
-            in_flight: 0,
+            last: 0,
             arrivals: 0,
             crowded: false,
         }
@@ -150,20 +151,23 @@ impl Default for Lone {
 }
 
 impl Lone {
-    fn arrived(&mut self, cpu: usize) {
+    fn arrived(&mut self, cpu: usize) -> u64 {
         if cpu != self.cpu {
             self.cpu = cpu;
             let known = !matches!(self.stance, Stance::Free(0));
             self.stance = Stance::Free(known.into());
+            self.join = JOIN;
         }
         self.arrivals += 1;
-        self.crowded |= self.arrivals > 1 || self.in_flight > 0;
-        self.in_flight += 1;
+        self.crowded |= self.arrivals > 1;
+        self.last += 1;
+        self.last
     }
 
-    fn answered(&mut self, bytes: u64) {
-        self.crowded |= bytes >= BULK;
-        self.in_flight = self.in_flight.saturating_sub(1);
+    /// Others came before it was answered: they overlap. One that waits for long, as for a lock,
+    /// tells nothing until then.
+    fn answered(&mut self, order: u64, bytes: u64) {
+        self.crowded |= bytes >= BULK || order != self.last;
     }
 
     fn turned(&mut self) {
@@ -232,8 +236,8 @@ mod tests {
 
     fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Option<Place> {
         for _ in 0..requests {
-            lone.arrived(cpu);
-            lone.answered(bytes);
+            let order = lone.arrived(cpu);
+            lone.answered(order, bytes);
         }
         lone.turned();
         lone.place()
@@ -287,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_waits_for_long_makes_no_crowd() {
+        let mut lone = Lone::default();
+        let waits = lone.arrived(0);
+        lone.turned();
+        let last = (1..JOIN).map(|_| turn(&mut lone, 0, 1, 0)).last();
+        assert_eq!(last, Some(Some(Place::On(0))));
+        lone.answered(waits, 0);
+        lone.turned();
+        assert_eq!(lone.place(), Some(Place::On(0)), "nor does its end alone");
+    }
+
+    #[test]
     fn places_are_among_those_at_home() {
         let set = |cpus: &[usize]| {
             let mut set = CpuSet::new();
@@ -319,14 +335,14 @@ mod tests {
     fn requests_that_overlap_are_a_crowd_however_they_come() {
         let mut lone = Lone::default();
         for _ in 0..100 {
-            lone.arrived(0);
+            let first = lone.arrived(0);
             lone.turned();
-            lone.arrived(0);
+            let second = lone.arrived(0);
             lone.turned();
-            lone.answered(0);
+            lone.answered(first, 0);
             lone.turned();
             assert_ne!(lone.place(), Some(Place::On(0)));
-            lone.answered(0);
+            lone.answered(second, 0);
         }
     }
 
@@ -338,8 +354,8 @@ mod tests {
         only.set(cpu).unwrap();
         let mut placement = Placement::new(true);
         for _ in 0..JOIN {
-            placement.arrived(cpu);
-            placement.answered(0);
+            let order = placement.arrived(cpu);
+            placement.answered(order, 0);
             placement.turned();
         }
         assert_eq!(sched_getaffinity(THIS), Ok(only));
