@@ -13,12 +13,13 @@
 
 use std::ops::RangeInclusive;
 
+use fusewire_proto::Unique;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Turns with a lone request after which a shard joins the caller.
 const JOIN: u32 = 16;
-/// The same after the caller turned out not to sleep: each time `SHY` times as many.
+/// At most, after a caller turned out not to sleep: each time `SHY` times as many.
 const JOIN_LATE: u32 = 8192;
 const SHY: u32 = 8;
 /// How many of these a turn with several requests, or with a bulk of bytes, undoes.
@@ -55,14 +56,14 @@ impl Placement {
         }
     }
 
-    /// A request came from a caller on this CPU; returns which one it is.
-    pub(crate) fn arrived(&mut self, cpu: usize) -> u64 {
-        self.lone.arrived(cpu)
+    /// A request came from a caller on this CPU.
+    pub(crate) fn arrived(&mut self, cpu: usize, unique: Unique) {
+        self.lone.arrived(cpu, unique);
     }
 
-    /// That request was answered, and moved so many bytes of data.
-    pub(crate) fn answered(&mut self, order: u64, bytes: u64) {
-        self.lone.answered(order, bytes);
+    /// A request that had arrived was answered, and moved so many bytes of data.
+    pub(crate) fn answered(&mut self, unique: Unique, bytes: u64) {
+        self.lone.answered(unique, bytes);
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
@@ -118,8 +119,8 @@ struct Lone {
     /// Turns with a lone request that it takes to join, and turns until the shard steps aside.
     join: u32,
     patience: u32,
-    /// Requests so far.
-    last: u64,
+    /// The request that came last.
+    last: Unique,
     /// Requests that came in this turn.
     arrivals: u32,
     /// Whether any of this turn overlapped with another, or was bulk.
@@ -143,7 +144,7 @@ impl Default for Lone {
             stance: Stance::Free(0),
             join: JOIN,
             patience: *ASIDE.start(),
-            last: 0,
+            last: Unique(0),
             arrivals: 0,
             crowded: false,
         }
@@ -151,7 +152,7 @@ impl Default for Lone {
 }
 
 impl Lone {
-    fn arrived(&mut self, cpu: usize) -> u64 {
+    fn arrived(&mut self, cpu: usize, unique: Unique) {
         if cpu != self.cpu {
             self.cpu = cpu;
             let known = !matches!(self.stance, Stance::Free(0));
@@ -160,14 +161,13 @@ impl Lone {
         }
         self.arrivals += 1;
         self.crowded |= self.arrivals > 1;
-        self.last += 1;
-        self.last
+        self.last = unique;
     }
 
     /// Others came before it was answered: they overlap. One that waits for long, as for a lock,
     /// tells nothing until then.
-    fn answered(&mut self, order: u64, bytes: u64) {
-        self.crowded |= bytes >= BULK || order != self.last;
+    fn answered(&mut self, unique: Unique, bytes: u64) {
+        self.crowded |= bytes >= BULK || unique != self.last;
     }
 
     fn turned(&mut self) {
@@ -236,8 +236,9 @@ mod tests {
 
     fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Option<Place> {
         for _ in 0..requests {
-            let order = lone.arrived(cpu);
-            lone.answered(order, bytes);
+            let unique = Unique(lone.last.0 + 2);
+            lone.arrived(cpu, unique);
+            lone.answered(unique, bytes);
         }
         lone.turned();
         lone.place()
@@ -293,7 +294,8 @@ mod tests {
     #[test]
     fn a_request_that_waits_for_long_makes_no_crowd() {
         let mut lone = Lone::default();
-        let waits = lone.arrived(0);
+        let waits = Unique(2);
+        lone.arrived(0, waits);
         lone.turned();
         let last = (1..JOIN).map(|_| turn(&mut lone, 0, 1, 0)).last();
         assert_eq!(last, Some(Some(Place::On(0))));
@@ -334,10 +336,11 @@ mod tests {
     #[test]
     fn requests_that_overlap_are_a_crowd_however_they_come() {
         let mut lone = Lone::default();
-        for _ in 0..100 {
-            let first = lone.arrived(0);
+        for round in 0..100 {
+            let (first, second) = (Unique(4 * round), Unique(4 * round + 2));
+            lone.arrived(0, first);
             lone.turned();
-            let second = lone.arrived(0);
+            lone.arrived(0, second);
             lone.turned();
             lone.answered(first, 0);
             lone.turned();
@@ -354,8 +357,8 @@ mod tests {
         only.set(cpu).unwrap();
         let mut placement = Placement::new(true);
         for _ in 0..JOIN {
-            let order = placement.arrived(cpu);
-            placement.answered(order, 0);
+            placement.arrived(cpu, Unique(2));
+            placement.answered(Unique(2), 0);
             placement.turned();
         }
         assert_eq!(sched_getaffinity(THIS), Ok(only));

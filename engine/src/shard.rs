@@ -274,7 +274,7 @@ where
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
         self.slots[slot].arrive(header, now);
         if let Some(cpu) = self.transport.caller_cpu(slot) {
-            self.slots[slot].order = self.placement.arrived(cpu);
+            self.placement.arrived(cpu, header.unique);
         }
         self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
@@ -391,7 +391,7 @@ where
             _ => 0,
         };
         if self.transport.caller_cpu(slot).is_some() {
-            self.placement.answered(state.order, bytes);
+            self.placement.answered(state.header.unique, bytes);
         }
         if let Some(opcode) = opcode {
             let failed = answered && result.is_err();

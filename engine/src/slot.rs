@@ -72,8 +72,6 @@ pub(crate) struct Slot {
     pub(crate) header: InHeader,
     /// When the request was seen.
     pub(crate) arrived: Instant,
-    /// Which one it was, of those whose callers' CPUs are known.
-    pub(crate) order: u64,
     /// The lookups that the answer on its way gives.
     pub(crate) given: Given,
 }
@@ -85,7 +83,6 @@ impl Slot {
             turn: 0,
             header: InHeader::default(),
             arrived: now,
-            order: 0,
             given: Given::Nothing,
         }
     }
