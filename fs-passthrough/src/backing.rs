@@ -42,10 +42,6 @@ const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 /// close(2): ext2 to ext4, XFS, btrfs, tmpfs. Kernel: include/uapi/linux/magic.h.
 const SILENT: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 
-/// Filesystems in memory: tmpfs, ramfs. They take O_DIRECT and have nothing below their cache.
-/// Kernel: include/uapi/linux/magic.h.
-const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
-
 /// The backing directory.
 #[derive(Debug)]
 pub(crate) struct Backing {
@@ -59,7 +55,7 @@ pub(crate) struct Backing {
     processes: OwnedFd,
     has_handles: bool,
     closes_silently: bool,
-    is_in_memory: bool,
+    is_tmpfs: bool,
     /// The number of the mount, where the kernel has one (since 5.8).
     mount: Option<u64>,
 }
@@ -79,8 +75,7 @@ impl Backing {
         let anchor = openat(&root, c".", directory, Mode::empty())?;
         let descriptors = descriptors_alone().or_else(|_| open_directory(DESCRIPTORS))?;
         let processes = processes_alone().or_else(|_| open_directory(PROCESSES))?;
-        let kind = fstatfs(&root)?.f_type;
-        let is_of = |kinds: &[i64]| kinds.iter().any(|one| i128::from(*one) == i128::from(kind));
+        let kind = i128::from(fstatfs(&root)?.f_type);
         let mount = mount_of(&statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?);
         let mut backing = Self {
             root,
@@ -88,8 +83,8 @@ impl Backing {
             descriptors,
             processes,
             has_handles: true,
-            closes_silently: is_of(&SILENT),
-            is_in_memory: is_of(&IN_MEMORY),
+            closes_silently: SILENT.iter().any(|silent| i128::from(*silent) == kind),
+            is_tmpfs: i128::from(libc::TMPFS_MAGIC) == kind,
             mount,
         };
         backing.has_handles = sys::handle_of(backing.root())
@@ -126,9 +121,9 @@ impl Backing {
         self.closes_silently
     }
 
-    /// Whether there is no disk behind it.
-    pub(crate) fn is_in_memory(&self) -> bool {
-        self.is_in_memory
+    /// Whether it is tmpfs, which takes O_DIRECT and has nothing below its cache.
+    pub(crate) fn is_tmpfs(&self) -> bool {
+        self.is_tmpfs
     }
 
     /// Finds a name; the answer is an `O_PATH` descriptor, of a symbolic link itself if it is one.

@@ -126,7 +126,7 @@ pub(crate) fn open_direct(
 impl Direct {
     /// `None` where the backing filesystem takes the flag and goes through its cache all the same.
     fn new(fd: OwnedFd, backing: &Backing) -> Option<Self> {
-        if backing.is_in_memory() {
+        if backing.is_tmpfs() {
             return None;
         }
         let path = rustix::fs::AtFlags::EMPTY_PATH;
