@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `locks` and `waits` tell it what to do, and look at `/proc/locks` for who waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufRead};
 use std::os::unix::fs::MetadataExt;
@@ -187,23 +187,27 @@ pub(crate) fn order(family: &str, waits: bool, kind: &str) -> String {
     format!("{family}{} f {kind}{range}", if waits { "w" } else { "" })
 }
 
-/// How many wait for locks of a file, that of the backing directory. The list comes by the page, and
-/// what others take away meanwhile moves the rest: so once more, until it stays the same.
+/// How many wait for locks of a file, that of the backing directory, of which somebody has a lock.
+///
+/// The list comes by the page, and what others lock and unlock between two pages moves the rest: a lock,
+/// with who waits for it, is then not there, or there twice.
 pub(crate) fn waiting(file: &Path) -> usize {
     let stat = fs::metadata(file).unwrap();
     let (major, minor) = (libc::major(stat.dev()), libc::minor(stat.dev()));
     let name = format!(" {major:02x}:{minor:02x}:{} ", stat.ino());
-    let count = || {
-        let locks = fs::read_to_string("/proc/locks").unwrap();
-        locks.lines().filter(|line| line.contains(" -> ") && line.contains(&name)).count()
-    };
-    let mut last = count();
+    let start = Instant::now();
     loop {
-        let again = count();
-        if again == last {
-            return again;
+        let list = fs::read_to_string("/proc/locks").unwrap();
+        let of_file = list.lines().filter(|line| line.contains(&name));
+        // A lock and who waits for it: their number, and what they are.
+        let of_file = of_file.map(|line| line.split_once(": ").unwrap());
+        let (waiters, held): (Vec<_>, Vec<_>) = of_file.partition(|(_, is)| is.contains("-> "));
+        let held: BTreeMap<_, _> = held.into_iter().map(|(number, is)| (is, number)).collect();
+        if !held.is_empty() {
+            let once = |(number, _): &&(&str, &str)| held.values().any(|held| held == number);
+            return waiters.iter().filter(once).count();
         }
-        last = again;
+        assert!(start.elapsed() < STEP, "nobody has a lock of {}", file.display());
     }
 }
 

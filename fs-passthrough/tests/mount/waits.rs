@@ -120,7 +120,7 @@ fn a_close_meanwhile_does_not_end_a_wait(place: &Place) {
         assert_eq!(beside.does("posix f w 0 10"), TAKEN);
         drop(held);
         assert_eq!(beside.does("posix f w 0 10"), DONE, "closed");
-        assert_eq!(waiting(&outside), 1);
+        until_waiting(&outside, 1);
         assert_eq!(beside.does("posix f u 0 0"), DONE);
         waiter.join().unwrap();
         assert_eq!(beside.does("posix f w 50 10"), TAKEN, "and had");
@@ -143,7 +143,7 @@ fn a_circle_of_waits_is_an_error(place: &Place) {
         let last = format!("posixw f w {} 1", count - 1);
         assert_eq!(lockers[0].does(&last), "EDEADLK", "{count}");
         // The others wait on, until somebody lets go.
-        assert_eq!(waiting(&outside), count - 1);
+        until_waiting(&outside, count - 1);
         for number in 0..count {
             assert_eq!(lockers[number].does("posix f u 0 0"), DONE);
             if number + 1 < count {
