@@ -35,7 +35,7 @@ cases!(
 );
 cases!(everywhere, Plan::new().options(&["--allow-other"]); sticky_directories_protect_names);
 cases!(mounts; random_names_agree_with_tmpfs);
-cases!(writeback, Plan::new().seconds(120); a_hundred_thousand_entries);
+cases!(writeback, Plan::new().seconds(300); a_hundred_thousand_entries);
 
 /// Names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
