@@ -4,11 +4,11 @@
 //! and size of every field, and the names of what follows. [`Oracle::read`] cuts a message by it.
 
 use std::collections::BTreeMap;
-use std::string::{String, ToString};
+use std::string::String;
 use std::sync::LazyLock;
 use std::vec::Vec;
 
-use serde_json::Value;
+use serde::Deserialize;
 
 /// The description, read once.
 pub(super) static ORACLE: LazyLock<Oracle> = LazyLock::new(Oracle::load);
@@ -17,7 +17,8 @@ pub(super) static ORACLE: LazyLock<Oracle> = LazyLock::new(Oracle::load);
 pub(super) const HEADER_LEN: usize = 40;
 
 pub(super) struct Oracle {
-    rows: BTreeMap<u64, Row>,
+    /// In the order of their numbers.
+    rows: Vec<Row>,
     constants: BTreeMap<String, u64>,
     layouts: BTreeMap<String, Layout>,
 }
@@ -27,15 +28,44 @@ pub(super) type Fields = Vec<(String, usize, usize)>;
 /// Size of a struct, and its fields.
 pub(super) type Layout = (usize, Fields);
 
+/// An opcode.
+#[derive(Deserialize)]
 struct Row {
+    number: u64,
     name: String,
+    /// The fixed struct.
+    argument: Option<String>,
     argument_len: usize,
     /// Those of the fixed struct.
+    #[serde(skip)]
     fields: Fields,
-    /// What a body may consist of: structs joined by `+`, forms separated by `|`; or `none`.
-    reply: String,
+    /// What a body may consist of: structs joined by `+`, forms separated by `|`.
+    reply: Option<String>,
     /// What follows it: `name\0`, `data`, `fuse_forget_one*`, `extensions?`.
     after: Vec<String>,
+}
+
+/// The description as it is written, as far as it is used here.
+#[derive(Deserialize)]
+struct Description {
+    opcodes: Vec<Row>,
+    constants: BTreeMap<String, u64>,
+    structs: BTreeMap<String, Struct>,
+}
+
+#[derive(Deserialize)]
+struct Struct {
+    size: usize,
+    fields: Vec<Field>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    offset: usize,
+    size: usize,
 }
 
 /// A message in pieces, as the description has them.
@@ -62,33 +92,29 @@ pub(super) fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
 impl Oracle {
     fn load() -> Self {
         let text = include_str!("../../tests/abi/fuse-7.45.json");
-        let json: Value = serde_json::from_str(text).unwrap();
-        let row = |row: &Value| {
+        let Description { opcodes: mut rows, constants, structs } =
+            serde_json::from_str(text).unwrap();
+        let layout = |(name, it): (&String, &Struct)| {
             let mut fields = Vec::new();
-            if let Some(name) = row["argument"].as_str() {
-                flatten(&json["structs"], name, "", 0, &mut fields);
-            }
-            let after = row["after"].as_array().unwrap();
-            Row {
-                name: row["name"].as_str().unwrap().to_string(),
-                argument_len: index(&row["argument_len"]),
-                fields,
-                reply: row["reply"].as_str().unwrap_or("none").to_string(),
-                after: after.iter().map(|part| part.as_str().unwrap().to_string()).collect(),
-            }
+            flatten(&structs, name, "", 0, &mut fields);
+            (name.clone(), (it.size, fields))
         };
-        let opcodes = json["opcodes"].as_array().unwrap();
-        let rows = opcodes.iter().map(|it| (it["number"].as_u64().unwrap(), row(it))).collect();
-        let constants = json["constants"].as_object().unwrap();
-        let constants =
-            constants.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
-        let layout = |(name, it): (&String, &Value)| {
-            let mut fields = Vec::new();
-            flatten(&json["structs"], name, "", 0, &mut fields);
-            (name.clone(), (index(&it["size"]), fields))
-        };
-        let layouts = json["structs"].as_object().unwrap().iter().map(layout).collect();
-        Self { rows, constants: constants.collect(), layouts }
+        let layouts: BTreeMap<_, _> = structs.iter().map(layout).collect();
+        for row in &mut rows {
+            let layout = row.argument.as_ref().map(|name| &layouts[name]);
+            row.fields = layout.map_or(Vec::new(), |it| it.1.clone());
+        }
+        assert!(rows.is_sorted_by_key(|row| row.number));
+        Self { rows, constants, layouts }
+    }
+
+    fn row(&self, number: u64) -> Option<&Row> {
+        let place = self.rows.binary_search_by_key(&number, |row| row.number).ok()?;
+        self.rows.get(place)
+    }
+
+    fn named(&self, name: &str) -> &Row {
+        self.rows.iter().find(|row| row.name == name).unwrap()
     }
 
     /// The value of a constant of the header.
@@ -108,12 +134,12 @@ impl Oracle {
         let form = |form: &str| {
             form.split('+').map(len).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
         };
-        self.rows[&opcode].reply.split('|').map(form).collect()
+        self.row(opcode).unwrap().forms().map(form).collect()
     }
 
     /// Name of an opcode, and the forms of the body of a success.
     pub(super) fn answered(&self, opcode: u64) -> Option<(&str, impl Iterator<Item = &str>)> {
-        self.rows.get(&opcode).map(|row| (row.name.as_str(), row.reply.split('|')))
+        self.row(opcode).map(|row| (row.name.as_str(), row.forms()))
     }
 
     /// Size of a struct and its fields, if there is one of this name.
@@ -123,13 +149,12 @@ impl Oracle {
 
     /// Names of all opcodes, in the order of their numbers.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.rows.values().map(|row| row.name.as_str())
+        self.rows.iter().map(|row| row.name.as_str())
     }
 
     /// All fields of the fixed struct of `name` with this value, but for counts of what follows.
     pub(super) fn every_field(&self, name: &str, value: u64) -> Vec<(&str, u64)> {
-        let row = self.rows.values().find(|row| row.name == name).unwrap();
-        let words = row.fields.iter().filter(|(.., size)| *size <= 8);
+        let words = self.named(name).fields.iter().filter(|(.., size)| *size <= 8);
         let labels = words.map(|(label, ..)| label.as_str());
         labels
             .filter(|it| !matches!(*it, "count" | "in_size" | "size"))
@@ -139,9 +164,9 @@ impl Oracle {
 
     /// A request of the opcode `name` with these fields as far as it has them, and `x` for strings.
     pub(super) fn ask(&self, name: &str, values: &[(&str, u64)]) -> Vec<u8> {
-        let place = self.names().position(|it| it == name).unwrap();
-        let mut message = self.build(place, &[], [b"x"; 2], &[], &[]);
-        for (label, at, size) in &self.rows.values().nth(place).unwrap().fields {
+        let row = self.named(name);
+        let mut message = row.message(&[], [b"x"; 2], &[], &[]);
+        for (label, at, size) in &row.fields {
             if let Some((_, value)) = values.iter().find(|it| it.0 == label) {
                 let at = HEADER_LEN + at;
                 let bytes = value.to_ne_bytes();
@@ -182,7 +207,7 @@ impl Oracle {
         }
         let body = &message[HEADER_LEN..];
         let mut pieces = Pieces {
-            row: self.rows.get(&number(message, 4, 4)),
+            row: self.row(number(message, 4, 4)),
             argument: &[],
             strings: Vec::new(),
             tail: &[],
@@ -223,15 +248,32 @@ impl Oracle {
         tail: &[u8],
         extensions: &[u8],
     ) -> Vec<u8> {
-        let (number, row) = self.rows.iter().nth(place % self.rows.len()).unwrap();
-        let mut message = std::vec![0; HEADER_LEN + row.argument_len];
+        self.rows[place % self.rows.len()].message(argument, strings, tail, extensions)
+    }
+}
+
+impl Row {
+    /// The forms of the body of a success.
+    fn forms(&self) -> impl Iterator<Item = &str> {
+        self.reply.as_deref().unwrap_or("none").split('|')
+    }
+
+    /// Makes a message of this opcode, with counters that are true.
+    fn message(
+        &self,
+        argument: &[u8],
+        strings: [&[u8]; 2],
+        tail: &[u8],
+        extensions: &[u8],
+    ) -> Vec<u8> {
+        let mut message = std::vec![0; HEADER_LEN + self.argument_len];
         let room = &mut message[HEADER_LEN..];
         let len = room.len().min(argument.len());
         room[..len].copy_from_slice(&argument[..len]);
         let mut strings = strings.into_iter();
-        for part in &row.after {
+        for part in &self.after {
             let (counter, unit) = match part.as_str() {
-                "data" if row.name == "FUSE_IOCTL" => ("in_size", 1),
+                "data" if self.name == "FUSE_IOCTL" => ("in_size", 1),
                 "data" | "value" => ("size", 1),
                 "fuse_forget_one*" | "fuse_removemapping_one*" => ("count", 16),
                 "extensions?" => {
@@ -245,36 +287,32 @@ impl Oracle {
                     continue;
                 }
             };
-            let field = row.fields.iter().find(|(label, ..)| label == counter);
+            let field = self.fields.iter().find(|(label, ..)| label == counter);
             let at = HEADER_LEN + field.unwrap().1;
             message[at..at + 4].copy_from_slice(&(tail.len() as u32 / unit).to_ne_bytes());
             message.extend(tail);
         }
         let len = message.len() as u32;
         message[..4].copy_from_slice(&len.to_ne_bytes());
-        message[4..8].copy_from_slice(&(*number as u32).to_ne_bytes());
+        message[4..8].copy_from_slice(&(self.number as u32).to_ne_bytes());
         message
     }
 }
 
-fn index(value: &Value) -> usize {
-    value.as_u64().unwrap().try_into().unwrap()
-}
-
 /// Lists the fields of a struct; those of a struct within it as `lk.start`.
 fn flatten(
-    structs: &Value,
+    structs: &BTreeMap<String, Struct>,
     name: &str,
     prefix: &str,
     base: usize,
-    into: &mut Vec<(String, usize, usize)>,
+    into: &mut Fields,
 ) {
-    for field in structs[name]["fields"].as_array().unwrap() {
-        let label = std::format!("{prefix}{}", field["name"].as_str().unwrap());
-        let offset = base + index(&field["offset"]);
-        match field["type"].as_str().unwrap().strip_prefix("struct ") {
-            Some(inner) => flatten(structs, inner, &std::format!("{label}."), offset, into),
-            None => into.push((label, offset, index(&field["size"]))),
+    for field in &structs[name].fields {
+        let label = [prefix, &field.name].concat();
+        let offset = base + field.offset;
+        match field.kind.strip_prefix("struct ") {
+            Some(inner) => flatten(structs, inner, &[&label, "."].concat(), offset, into),
+            None => into.push((label, offset, field.size)),
         }
     }
 }
