@@ -21,15 +21,15 @@ fn root() -> PathBuf {
 pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
+    for entry in entries.map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
         } else {
-            found.push(path);
+            found.push(entry.path());
         }
     }
-    found.sort();
+    // By their bytes: paths take themselves to pieces for each comparison.
+    found.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     found
 }
 
@@ -37,7 +37,8 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 fn every_golden_file_goes_through_every_body() {
     let golden = files(&root().join("tests/golden"));
     assert!(!golden.is_empty(), "no golden files");
-    for path in golden.iter().step_by(one_of(64)) {
+    // The last of so many: the first of all is a text, not a frame, and long.
+    for path in golden.iter().skip(one_of(64) - 1).step_by(one_of(64)) {
         let bytes = fs::read(path).unwrap();
         for (name, body) in BODIES {
             std::println!("{name}: {}", path.display());
@@ -49,10 +50,14 @@ fn every_golden_file_goes_through_every_body() {
 #[test]
 fn the_corpus_of_each_target_holds() {
     for (name, body) in BODIES {
-        let kept = files(&root().join("../fuzz/corpus").join(name));
-        for path in kept.iter().step_by(one_of(256)) {
-            std::println!("{name}: {}", path.display());
-            body(&fs::read(path).unwrap());
+        for entry in fs::read_dir(root().join("../fuzz/corpus").join(name)).unwrap() {
+            let entry = entry.unwrap();
+            // Names are hashes; Miri takes one of 64.
+            if cfg!(miri) && entry.file_name().as_os_str() >= "04" {
+                continue;
+            }
+            std::println!("{name}: {}", entry.path().display());
+            body(&fs::read(entry.path()).unwrap());
         }
     }
 }
