@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use fusewire_proto::abi::{self, NotifyCode, UringCmd};
 use fusewire_proto::flags::*;
@@ -279,7 +280,8 @@ constants! {
     "FUSE_URING_OP_IN_OUT_SZ" => abi::URING_OP_IN_OUT_SZ;
 }
 
-fn oracle() -> Value {
+/// The oracle, read once.
+static ORACLE: LazyLock<Value> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("tests/abi/fuse-7.45.json")).unwrap();
     let shared = root.join("../../shared/abi/fuse-7.45.json");
@@ -287,7 +289,7 @@ fn oracle() -> Value {
         assert!(text == original, "the copy of the oracle differs from the shared one");
     }
     serde_json::from_str(&text).unwrap()
-}
+});
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
@@ -325,8 +327,7 @@ fn theirs(description: &Value) -> Layout {
 
 #[test]
 fn every_struct_has_the_layout_of_its_c_twin() {
-    let oracle = oracle();
-    let structs = oracle["structs"].as_object().unwrap();
+    let structs = ORACLE["structs"].as_object().unwrap();
     assert_eq!(structs.len(), 76);
     let ours = ours();
     let names: BTreeSet<&String> = structs.keys().collect();
@@ -338,15 +339,14 @@ fn every_struct_has_the_layout_of_its_c_twin() {
 
 #[test]
 fn every_constant_has_its_value() {
-    let theirs = numbers(&oracle()["constants"]);
+    let theirs = numbers(&ORACLE["constants"]);
     assert_eq!(theirs.len(), 114);
     assert_eq!(constants(), theirs);
 }
 
 #[test]
 fn every_opcode_has_its_row() {
-    let oracle = oracle();
-    let rows = oracle["opcodes"].as_array().unwrap();
+    let rows = ORACLE["opcodes"].as_array().unwrap();
     assert_eq!(rows.len(), Opcode::COUNT);
     for (row, opcode) in rows.iter().zip(Opcode::ALL) {
         let name = row["name"].as_str().unwrap();
@@ -360,8 +360,7 @@ fn every_opcode_has_its_row() {
 
 #[test]
 fn every_enum_has_its_values() {
-    let oracle = oracle();
-    let enums = oracle["enums"].as_object().unwrap();
+    let enums = ORACLE["enums"].as_object().unwrap();
     let known = ["fuse_ext_type", "fuse_notify_code", "fuse_opcode", "fuse_uring_cmd"];
     assert_eq!(
         enums.keys().collect::<BTreeSet<_>>(),
