@@ -23,8 +23,9 @@ fn decode(raw: &Raw) -> Result<(), (&'static str, Expected)> {
 
 /// A message for each opcode, where possible with extensions.
 fn messages() -> impl Iterator<Item = (Opcode, Raw)> {
-    Opcode::ALL.iter().map(|&opcode| {
-        let mut raw = cases::message(opcode, &Values::fixed());
+    let values = Values::fixed();
+    Opcode::ALL.iter().map(move |&opcode| {
+        let mut raw = cases::message(opcode, &values);
         let extended =
             [Opcode::Create, Opcode::TmpFile, Opcode::MkNod, Opcode::MkDir, Opcode::Symlink];
         if extended.contains(&opcode) {
@@ -48,7 +49,8 @@ fn every_message_decodes_when_whole() {
 fn every_truncation_is_an_error() {
     for (opcode, raw) in messages() {
         let message = raw.message();
-        for len in 0..message.len() {
+        // Miri, which is slow, takes one of five: all remainders of 8 are among them.
+        for len in (0..message.len()).step_by(if cfg!(miri) { 5 } else { 1 }) {
             let mut cut = message[..len].to_vec();
             // Once with the old length in the header, once with the new one.
             assert!(try_message(&cut, true).is_err(), "{opcode} cut to {len}");

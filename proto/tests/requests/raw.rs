@@ -2,6 +2,7 @@
 
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::{DecodeError, NodeId, Operation, Unique};
+use zerocopy::IntoBytes;
 
 /// Bytes at an address that is a multiple of 8, as transports have them.
 #[derive(Clone, Debug)]
@@ -12,17 +13,13 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        let mut words = Vec::new();
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            words.push(u64::from_ne_bytes(word));
-        }
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        words.as_mut_slice().as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
         Self { words, len: bytes.len() }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &zerocopy::IntoBytes::as_bytes(self.words.as_slice())[..self.len]
+        &self.words.as_slice().as_bytes()[..self.len]
     }
 }
 
@@ -87,21 +84,22 @@ impl Raw {
 
     /// The whole message, header first, as read(2) gives it.
     pub(crate) fn message(&self) -> Vec<u8> {
-        let mut message = Vec::new();
         let header = self.header();
-        message.extend(header.len.to_ne_bytes());
-        message.extend(self.opcode.to_ne_bytes());
-        message.extend(0x10_u64.to_ne_bytes());
-        message.extend(3_u64.to_ne_bytes());
-        message.extend(1000_u32.to_ne_bytes());
-        message.extend(100_u32.to_ne_bytes());
-        message.extend(4242_u32.to_ne_bytes());
-        message.extend(header.total_extlen.to_ne_bytes());
-        message.extend([0, 0]);
-        message.extend(&self.argument);
-        message.extend(&self.payload);
-        message.extend(&self.extensions);
-        message
+        [
+            &header.len.to_ne_bytes()[..],
+            &self.opcode.to_ne_bytes(),
+            &0x10_u64.to_ne_bytes(),
+            &3_u64.to_ne_bytes(),
+            &1000_u32.to_ne_bytes(),
+            &100_u32.to_ne_bytes(),
+            &4242_u32.to_ne_bytes(),
+            &header.total_extlen.to_ne_bytes(),
+            &[0, 0],
+            &self.argument,
+            &self.payload,
+            &self.extensions,
+        ]
+        .concat()
     }
 }
 
