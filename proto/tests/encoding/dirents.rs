@@ -118,10 +118,11 @@ fn look_ups_count_as_the_kernel_counts() {
 }
 
 /// Every buffer up to three records long, with names of every length up to 17: what is written
-/// are whole records, as many as fit, and they are read again.
+/// are whole records, as many as fit, and they are read again. Miri, which is slow, takes three of
+/// the lengths.
 #[test]
 fn every_small_size() {
-    for name_len in 1..=17 {
+    for name_len in (1..=17).step_by(if cfg!(miri) { 8 } else { 1 }) {
         let name = vec![b'n'; name_len];
         let whole = (24 + name_len).div_ceil(8) * 8;
         for room in 0..=3 * whole {
