@@ -189,8 +189,8 @@ pub(crate) fn order(family: &str, waits: bool, kind: &str) -> String {
 
 /// How many wait for locks of a file, that of the backing directory, of which somebody has a lock.
 ///
-/// The list comes by the page, and what others lock and unlock between two pages moves the rest: a lock,
-/// with who waits for it, is then not there, or there twice.
+/// The list comes by the page, and what others lock and unlock between two pages moves the rest: a
+/// lock, with who waits for it, is then not there, or there twice.
 pub(crate) fn waiting(file: &Path) -> usize {
     let stat = fs::metadata(file).unwrap();
     let (major, minor) = (libc::major(stat.dev()), libc::minor(stat.dev()));
