@@ -85,6 +85,7 @@ const INIT_EXT: u64 = 1 << 30;
 const MAX_PAGES: u64 = 1 << 22;
 const WRITEBACK_CACHE: u64 = 1 << 16;
 const POSIX_ACL: u64 = 1 << 20;
+const SECURITY_CTX: u64 = 1 << 32;
 const PASSTHROUGH: u64 = 1 << 37;
 const ALLOW_IDMAP: u64 = 1 << 40;
 const OVER_IO_URING: u64 = 1 << 41;
@@ -156,6 +157,8 @@ fn nothing_is_lost_in_silence(offer: &Offer, wishes: &Wishes, agreed: &Agreement
     let [offered, wished, granted] = [offer.flags, wishes.flags, agreed.flags].map(|f| f.bits());
     assert_eq!(granted & !offered, 0, "accepted without an offer");
     assert_eq!(granted & !wished & !INIT_EXT, 0, "accepted without a wish");
+    let labels = granted & SECURITY_CTX != 0;
+    assert!(!labels || agreed.minor >= 38, "labels that no header counts");
     assert!(agreed.minor <= offer.minor && (31..=45).contains(&agreed.minor));
     assert!(agreed.max_readahead <= offer.max_readahead.min(wishes.max_readahead));
     let mut explained = INIT_EXT;
@@ -163,6 +166,7 @@ fn nothing_is_lost_in_silence(offer: &Offer, wishes: &Wishes, agreed: &Agreement
         assert!(!std::format!("{reason}").contains('\n'));
         explained |= match reason {
             Reason::NotOffered(flags) | Reason::WithoutInitExt(flags) => flags.bits(),
+            Reason::SecurityCtxUncounted => SECURITY_CTX,
             Reason::IdmapWithoutPermissions => ALLOW_IDMAP,
             Reason::PassthroughWithWriteback => PASSTHROUGH,
             Reason::UringPayload { .. } => OVER_IO_URING,

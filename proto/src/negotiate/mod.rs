@@ -35,6 +35,10 @@ pub const URING_PAYLOAD_MIN: u32 = 72 * 1024;
 const TIME_GRANULARITY_MAX: u32 = 1_000_000_000;
 /// Deepest stacking that the kernel allows (`FILESYSTEM_MAX_STACK_DEPTH`).
 const MAX_STACK_DEPTH: u32 = 2;
+/// The first minor version whose requests count their extensions in the header.
+///
+/// Before it (Linux 5.17 to 6.2) a label followed the name of a new file uncounted.
+const EXTENSIONS_MINOR: u32 = 38;
 /// The kernel looks for late requests this often, seconds, and raises a shorter timeout.
 const REQUEST_TIMEOUT_MIN: u16 = 15;
 
@@ -255,6 +259,9 @@ fn agree_flags(offer: &Offer, wishes: &Wishes, reasons: &mut Reasons) -> InitFla
         }
     };
     refuse(&mut { wished }, !offer.flags, Reason::NotOffered);
+    if offer.minor < EXTENSIONS_MINOR {
+        refuse(&mut flags, InitFlags::SECURITY_CTX, |_| Reason::SecurityCtxUncounted);
+    }
     let high = InitFlags::from_halves(0, u32::MAX);
     if !offer.flags.contains(InitFlags::INIT_EXT) {
         refuse(&mut flags, high, Reason::WithoutInitExt);

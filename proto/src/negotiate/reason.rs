@@ -21,6 +21,8 @@ pub enum Reason {
     NotOffered(InitFlags),
     /// These capabilities stand in the high word, which does not count without INIT_EXT.
     WithoutInitExt(InitFlags),
+    /// SECURITY_CTX: a kernel below 7.38 sends labels without their length in the header.
+    SecurityCtxUncounted,
     /// ALLOW_IDMAP: the kernel would refuse the connection, because it does not check permissions.
     IdmapWithoutPermissions,
     /// PASSTHROUGH: the kernel does not do it together with WRITEBACK_CACHE.
@@ -129,6 +131,9 @@ impl fmt::Display for Reason {
             }
             Self::WithoutInitExt(flags) => {
                 write!(f, "{}: INIT_EXT is not offered by the kernel", Names(flags))
+            }
+            Self::SecurityCtxUncounted => {
+                f.write_str("SECURITY_CTX: the kernel needs 7.38 to count labels in the header")
             }
             Self::IdmapWithoutPermissions => {
                 f.write_str("ALLOW_IDMAP: needs default_permissions or POSIX_ACL")

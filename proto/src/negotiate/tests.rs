@@ -93,6 +93,19 @@ fn the_high_half_needs_init_ext() {
 }
 
 #[test]
+fn labels_are_counted_from_7_38_on() {
+    let label = InitFlags::SECURITY_CTX;
+    for minor in [36, 37] {
+        let refused = agree(&Offer { minor, ..offer() }, &wishes(label));
+        assert_eq!(refused.flags, InitFlags::empty());
+        let line = "SECURITY_CTX: the kernel needs 7.38 to count labels in the header";
+        assert!(lines(&refused).contains(&line.to_string()), "7.{minor}");
+    }
+    let agreed = agree(&Offer { minor: 38, ..offer() }, &wishes(label));
+    assert_eq!(agreed.flags, label | InitFlags::INIT_EXT);
+}
+
+#[test]
 fn idmapped_mounts_need_permission_checks() {
     let idmap = InitFlags::ALLOW_IDMAP;
     let refused = agree(&offer(), &wishes(idmap));
@@ -390,6 +403,7 @@ fn is_refusal(reason: &Reason) -> bool {
         reason,
         Reason::NotOffered(_)
             | Reason::WithoutInitExt(_)
+            | Reason::SecurityCtxUncounted
             | Reason::IdmapWithoutPermissions
             | Reason::PassthroughWithWriteback
             | Reason::ReaddirplusAutoAlone
