@@ -440,8 +440,8 @@ pub fn split(message: &[u8], setxattr_ext: bool) -> Result<(InHeader, &[u8], &[u
 /// Cuts the areas of a ring entry, as the kernel fills them, into argument and payload.
 ///
 /// `op_in` is the area with the struct, `payload` the bytes that the kernel has put there. The
-/// struct of NOTIFY_REPLY stands at the start of the payload; that of an unknown opcode cannot be
-/// told from what another request left there, so it is empty.
+/// struct of NOTIFY_REPLY stands at the start of the payload; that of an unknown opcode is as long
+/// as `header.len` says beyond the payload.
 ///
 /// Kernel: fs/fuse/dev_uring.c, `fuse_uring_args_to_ring`.
 ///
@@ -453,7 +453,10 @@ pub fn split_ring<'a>(
     payload: &'a [u8],
     setxattr_ext: bool,
 ) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
-    let len = struct_len(header.opcode, setxattr_ext);
+    let len = match struct_len(header.opcode, setxattr_ext) {
+        0 => unknown_struct_len(header, payload),
+        len => len,
+    };
     let short = |found| {
         let expected = u64::try_from(len).unwrap_or(u64::MAX);
         let expected = Expected::AtLeast { expected, found };
@@ -463,6 +466,16 @@ pub fn split_ring<'a>(
         return payload.split_at_checked(len).ok_or_else(|| short(payload.len()));
     }
     Ok((op_in.get(..len).ok_or_else(|| short(op_in.len()))?, payload))
+}
+
+/// Length of what an unknown opcode has beside its payload; 0 for known ones.
+#[cold]
+fn unknown_struct_len(header: &InHeader, payload: &[u8]) -> usize {
+    if Opcode::from_raw(header.opcode).is_some() {
+        return 0;
+    }
+    let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+    len.saturating_sub(size_of::<InHeader>()).saturating_sub(payload.len())
 }
 
 /// Length of the fixed struct in the form that is agreed.

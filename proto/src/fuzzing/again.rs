@@ -139,9 +139,8 @@ pub(super) fn reply(form: &str, reply: &Reply<'_>, body: &[u8]) {
     let mut at = 0;
     for part in form.split('+') {
         at += same(part, &old[at..], &out[at..], |label, value| match label {
-            // Of a retry, only the ranges count; of anything else, only what is no range.
+            // Of a retry, the result does not count; of anything else, only what is no range.
             "result" if is_retry => 0,
-            "flags" if is_retry => 4,
             "in_iovs" | "out_iovs" if !is_retry => 0,
             _ => clamped(label, value),
         });

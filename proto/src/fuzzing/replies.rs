@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::oracle::ORACLE;
 use crate::abi::IoctlIovec;
+use crate::flags::IoctlFlags;
 use crate::op::{FileLock, LockKind};
 use crate::reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes};
 use crate::types::Timestamp;
@@ -232,15 +233,16 @@ impl Material<'_> {
             13 => {
                 let half = iovecs.len().min(e as usize % 8);
                 let (input, output) = iovecs.split_at(half);
+                let flags = IoctlFlags::from(d | 4);
                 let fields = std::vec![
-                    ("flags", 4),
+                    ("flags", u64::from(d | 4)),
                     ("in_iovs", input.len() as u64),
                     ("out_iovs", output.len() as u64),
                 ];
                 let pairs = self.ranges.iter().flat_map(|it| [it.0, it.1]);
                 let bytes = pairs.flat_map(u64::to_ne_bytes).collect();
                 let structs = std::vec![("fuse_ioctl_out", fields)];
-                (Reply::IoctlRetry { input, output }, structs, bytes)
+                (Reply::IoctlRetry { flags, input, output }, structs, bytes)
             }
             14 => one(Reply::Poll(d), "fuse_poll_out", "revents", d.into()),
             _ if d % 2 == 0 => one(Reply::Offset(q), "fuse_lseek_out", "offset", q),
@@ -285,7 +287,7 @@ pub(super) fn question(reply: &Reply<'_>) -> Vec<u8> {
         Reply::Lock(_) => plain("FUSE_GETLK"),
         Reply::BMap(_) => plain("FUSE_BMAP"),
         Reply::Ioctl { data, .. } => ORACLE.ask("FUSE_IOCTL", &[("out_size", len(data))]),
-        Reply::IoctlRetry { input, output } => {
+        Reply::IoctlRetry { input, output, .. } => {
             let room = 16 * (input.len() + output.len()) as u64;
             ORACLE.ask("FUSE_IOCTL", &[("flags", 2), ("out_size", room)])
         }

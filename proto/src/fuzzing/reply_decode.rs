@@ -117,9 +117,10 @@ fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) -> Option<u32> 
                 assert_eq!(is_taken, fits, "{asked:?}: {reply:?}: {verdict:?}");
             }
             assert!(std::format!("{reply}").len() < 2000 + 8 * body.len());
-            let ring = Known { lane: Lane::Ring, ..known };
-            let on_ring = judge(asked, &ring, header, body);
-            assert_eq!(matches!(on_ring, Verdict::Accepted { .. }), is_taken);
+            let on_ring = asked.with_lane(Lane::Ring);
+            assert_eq!(decode(&on_ring, header, body), Ok(Ok(reply)));
+            let verdict = judge(&on_ring, &known, header, body);
+            assert_eq!(matches!(verdict, Verdict::Accepted { .. }), is_taken);
             asked.opcode().map(Opcode::raw)
         }
     }

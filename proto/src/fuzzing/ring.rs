@@ -67,18 +67,13 @@ pub(super) fn reply(entry: &Aligned, ext: bool, commit: &[u8]) -> Option<u32> {
     assert_eq!(answer.unique, header.unique);
     let mut out = std::vec![FILL; commit.bytes().len()];
     let (new, room) = out.split_at_mut(PAYLOAD);
-    let errno = if op.opcode() == Some(Opcode::NotifyReply) {
-        // Nobody waits for an answer; the commit only gives the entry back.
-        Ok(())
-    } else {
-        let asked = Asked::new(&op);
-        let known = Known { lane: Lane::Ring, ..Known::default() };
-        let verdict = judge(&asked, &known, &answer, body);
-        assert!(matches!(verdict, Verdict::Accepted { .. }), "{op:?}: {verdict:?}");
-        decode(&asked, &answer, body).unwrap().map(|reply| {
-            assert_eq!(reply.encode(room), Ok(room.len()), "{op:?}");
-        })
-    };
+    let asked = Asked::new(&op).with_lane(Lane::Ring);
+    let verdict = judge(&asked, &Known::default(), &answer, body);
+    assert!(matches!(verdict, Verdict::Accepted { .. }), "{op:?}: {verdict:?}");
+    let errno = decode(&asked, &answer, body).unwrap().map(|reply| {
+        assert_eq!(reply.encode(room), Ok(room.len()), "{op:?}");
+    });
+    // The commit of NOTIFY_REPLY only gives the entry back.
     let is_body = errno.is_ok() && op.opcode() != Some(Opcode::NotifyReply);
     assert!(frame::put_out_header(new, &OutHeader::new(header.unique, errno, body.len())));
     assert!(frame::put_ring_entry(&mut new[ENTRY..], header.unique.0, body.len()));
@@ -136,8 +131,9 @@ fn every_opcode_of_a_ring_was_recorded() {
     assert_eq!(missing(&text), ELSEWHERE);
 }
 
-/// Opcodes that no ring of a mount has: INIT is sent before there is one, those that are never
-/// answered by the device alone (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), and the last three by
+/// Opcodes that no ring of our mounts had: INIT is sent before there is one; FORGET, BATCH_FORGET
+/// and INTERRUPT go by the device (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), but for a FORGET that
+/// gives back a look-up of READDIRPLUS (readdir.c, `fuse_force_forget`); the last three go to
 /// virtiofs and to a character device.
 pub(super) const ELSEWHERE: [Opcode; 7] = [
     Opcode::Forget,

@@ -39,13 +39,27 @@ pub struct Asked {
     /// Whether the data of IOCTL have exactly `limit` bytes.
     exact: bool,
     page_size: u32,
+    pub(super) lane: Lane,
+}
+
+/// The way by which a reply goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// write(2) to the device.
+    #[default]
+    Device,
+    /// A commit on the ring: it always succeeds, and only the caller hears of a mistake.
+    ///
+    /// Its header's length does not count, and an error's body is not looked at. What is not
+    /// answered on the device, such as NOTIFY_REPLY, has an empty commit that frees the entry.
+    Ring,
 }
 
 /// The forms of a body, one per variant of [`Reply`]; plain bytes have several bounds.
 #[derive(Clone, Copy)]
 enum Form {
     Any,
-    /// Never answered.
+    /// Not answered on the device.
     Nothing,
     Empty,
     Entry,
@@ -69,7 +83,7 @@ enum Form {
 }
 
 impl Asked {
-    /// What `op` asks, on a host with pages of 4096 bytes.
+    /// What `op` asks over the device, on a host with pages of 4096 bytes.
     #[must_use]
     pub fn new(op: &Operation<'_>) -> Self {
         let mut asked = Self {
@@ -79,6 +93,7 @@ impl Asked {
             relaxed: false,
             exact: false,
             page_size: 4096,
+            lane: Lane::Device,
         };
         match op {
             Operation::Lookup(op) => asked.relaxed = op.name.is_dot_or_dotdot(),
@@ -109,6 +124,12 @@ impl Asked {
     #[must_use]
     pub const fn with_page_size(self, page_size: u32) -> Self {
         Self { page_size, ..self }
+    }
+
+    /// The same where the reply goes by `lane`.
+    #[must_use]
+    pub const fn with_lane(self, lane: Lane) -> Self {
+        Self { lane, ..self }
     }
 
     /// The opcode, or `None` for one that the table does not have.
@@ -185,7 +206,10 @@ impl Asked {
             Opcode::IoCtl => Form::Ioctl,
             Opcode::Init => Form::Init,
             Opcode::CuseInit => Form::CuseInit,
-            Opcode::Forget | Opcode::BatchForget | Opcode::NotifyReply => Form::Nothing,
+            Opcode::Forget | Opcode::BatchForget | Opcode::NotifyReply => match self.lane {
+                Lane::Device => Form::Nothing,
+                Lane::Ring => Form::Empty,
+            },
             Opcode::Unlink | Opcode::RmDir | Opcode::Rename | Opcode::Rename2 => Form::Empty,
             Opcode::Release | Opcode::ReleaseDir | Opcode::Flush | Opcode::Destroy => Form::Empty,
             Opcode::FSync | Opcode::FSyncDir | Opcode::SyncFs | Opcode::FAllocate => Form::Empty,
@@ -235,7 +259,7 @@ impl Asked {
 /// # Errors
 /// [`DecodeError`] when the header's length is not that of the message, the request has no answer,
 /// not even an error, the error is outside -511..=0 or has a body, or the body is not what
-/// [`Reply::decode`] takes.
+/// [`Reply::decode`] takes. [`Lane::Ring`] says what does not count on the ring.
 pub fn decode<'a>(
     asked: &Asked,
     header: &OutHeader,
@@ -249,9 +273,7 @@ pub fn decode<'a>(
         return Reply::decode(asked, body).map(Ok);
     }
     let errno = check_errno(asked, header)?;
-    if !body.is_empty() {
-        return Err(asked.error("body", Expected::Nothing { found: body.len() }));
-    }
+    check_error_body(asked, body)?;
     Ok(Err(errno))
 }
 
@@ -261,11 +283,19 @@ pub(super) fn check_len_field(
     body: &[u8],
 ) -> Result<(), DecodeError> {
     let found = OutHeader::LEN.saturating_add(body.len());
-    if usize::try_from(header.len) == Ok(found) {
+    if asked.lane == Lane::Ring || usize::try_from(header.len) == Ok(found) {
         return Ok(());
     }
     let expected = usize::try_from(header.len).unwrap_or(usize::MAX);
     Err(asked.error("message", Expected::Exactly { expected, found }))
+}
+
+/// An error has no body.
+pub(super) fn check_error_body(asked: &Asked, body: &[u8]) -> Result<(), DecodeError> {
+    if asked.lane == Lane::Ring || body.is_empty() {
+        return Ok(());
+    }
+    Err(asked.error("body", Expected::Nothing { found: body.len() }))
 }
 
 /// The errno of a header whose error is not 0.
@@ -309,13 +339,13 @@ impl<'a> Body<'a> {
         }
         if count == 0 {
             // The address of nothing need not be aligned.
-            return Ok(Reply::IoctlRetry { input: &[], output: &[] });
+            return Ok(Reply::IoctlRetry { flags, input: &[], output: &[] });
         }
         let aligned = self.asked.error("ranges", Expected::Aligned(align_of::<abi::IoctlIovec>()));
         let ranges = <[abi::IoctlIovec]>::ref_from_bytes(self.rest).map_err(|_| aligned)?;
         let input = usize::try_from(in_iovs).map_err(|_| wrong)?;
         let (input, output) = ranges.split_at_checked(input).ok_or(wrong)?;
-        Ok(Reply::IoctlRetry { input, output })
+        Ok(Reply::IoctlRetry { flags, input, output })
     }
 
     /// Any length up to the struct's own; what is missing is zero.

@@ -12,7 +12,7 @@
 //!
 //! Kernel: fs/fuse/dev.c, `fuse_dev_do_write`; fs/fuse/dev_uring.c, `fuse_uring_commit`.
 
-use super::decode::{check_errno, check_len_field};
+use super::decode::{Lane, check_errno, check_error_body, check_len_field};
 use super::rules::{Broken, ioctl_ranges, values};
 use super::{Answer, Asked, Reply};
 use crate::abi::OutHeader;
@@ -21,21 +21,9 @@ use crate::mode::FileType;
 use crate::opcode::Opcode;
 use crate::types::{Errno, NodeId};
 
-/// The way by which a reply goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lane {
-    /// write(2) to the device.
-    #[default]
-    Device,
-    /// A commit on the ring: it always succeeds, and only the caller hears of a mistake.
-    Ring,
-}
-
 /// What the kernel knows beside the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The way of the reply.
-    pub lane: Lane,
     /// Type of the inode that GETATTR, SETATTR or STATX are about, or of the source of LINK: it
     /// must stay.
     pub file_type: Option<FileType>,
@@ -52,10 +40,9 @@ pub struct Known {
 }
 
 impl Default for Known {
-    /// The device; nothing known of the inode; every optional capability there.
+    /// Nothing known of the inode; every optional capability there.
     fn default() -> Self {
         Self {
-            lane: Lane::Device,
             file_type: None,
             nodeid: None,
             passthrough: true,
@@ -87,7 +74,8 @@ pub struct Refusal {
     pub cause: DecodeError,
     /// What write(2) fails with; `None` where it succeeds, as a commit always does.
     pub writer: Option<Errno>,
-    /// What the caller of the system call gets; `None` where it waits on: answer again.
+    /// What the caller of the system call gets; `None` where it waits on, so answer again, or where
+    /// nobody waits.
     pub caller: Option<Errno>,
     /// What else happens.
     pub aftermath: Aftermath,
@@ -98,6 +86,9 @@ pub struct Refusal {
 pub enum Aftermath {
     /// Nothing.
     None,
+    /// Records of a directory in front of the wrong one were taken: the caller gets them and no
+    /// error, and their look-ups count. Those behind it do not, nor are they given back.
+    RecordsTaken,
     /// The look-up does not count: no FORGET, and no RELEASE of a handle that came with it.
     NotCounted,
     /// The handle is released by RELEASE; a look-up that came with it counts.
@@ -128,19 +119,20 @@ bitflags::bitflags! {
         const ENOTTY = 1 << 6;
         /// Attributes were not cached, because basic ones are missing.
         const NOT_CACHED = 1 << 7;
+        /// Nanoseconds of a second or more became 999,999,999.
+        const NANOSECONDS = 1 << 8;
     }
 }
 
 /// Says what the kernel does about a reply with this header and `body`, everything behind it.
 ///
 /// The header's unique is not looked at: the kernel has found the request by it. A notification is
-/// no reply: see [`Notification::decode`](crate::notify::Notification::decode). On the ring, the
-/// header's length does not count, and an error's body is not looked at.
+/// no reply: see [`Notification::decode`](crate::notify::Notification::decode).
 ///
 /// An INIT reply below 7.31 counts as refused, which is this crate's rule and not the kernel's.
 #[must_use]
 pub fn judge<'a>(asked: &Asked, known: &Known, header: &OutHeader, body: &'a [u8]) -> Verdict<'a> {
-    match frame(asked, known, header, body) {
+    match frame(asked, header, body) {
         Err(refusal) => Verdict::Refused(refusal),
         Ok(Some(errno)) => failure(asked, errno),
         Ok(None) => success(asked, known, body),
@@ -148,48 +140,37 @@ pub fn judge<'a>(asked: &Asked, known: &Known, header: &OutHeader, body: &'a [u8
 }
 
 /// Checks header and length; gives the errno of a failure.
-fn frame(
-    asked: &Asked,
-    known: &Known,
-    header: &OutHeader,
-    body: &[u8],
-) -> Result<Option<Errno>, Refusal> {
-    let on_ring = known.lane == Lane::Ring;
+fn frame(asked: &Asked, header: &OutHeader, body: &[u8]) -> Result<Option<Errno>, Refusal> {
+    // On the ring, the caller gets what the writer gets on the device, if there is one.
+    let refused = |cause, writer, caller| match asked.lane {
+        Lane::Device => Refusal { cause, writer, caller, aftermath: Aftermath::None },
+        Lane::Ring => {
+            let caller = writer.filter(|_| is_awaited(asked));
+            Refusal { cause, writer: None, caller, aftermath: Aftermath::None }
+        }
+    };
     let einval = Some(Errno::EINVAL);
-    // On the ring, the caller gets what the writer gets on the device.
-    let open = |cause| Refusal {
-        cause,
-        writer: if on_ring { None } else { einval },
-        caller: if on_ring { einval } else { None },
-        aftermath: Aftermath::None,
-    };
-    let ended = |cause| Refusal {
-        cause,
-        writer: if on_ring { None } else { einval },
-        caller: if on_ring { einval } else { Some(Errno::EIO) },
-        aftermath: Aftermath::None,
-    };
-    if !on_ring {
-        check_len_field(asked, header, body).map_err(open)?;
-    }
+    let open = |cause| refused(cause, einval, None);
+    let ended = |cause| refused(cause, einval, Some(Errno::EIO));
+    check_len_field(asked, header, body).map_err(open)?;
     let errno = match header.error {
         0 => None,
         _ => Some(check_errno(asked, header).map_err(open)?),
     };
     if asked.is_unanswered() {
         let cause = asked.error("message", Expected::NoReply);
-        let enoent = Some(Errno::ENOENT);
-        let writer = if on_ring { None } else { enoent };
-        return Err(Refusal { cause, writer, caller: None, aftermath: Aftermath::None });
+        return Err(refused(cause, Some(Errno::ENOENT), None));
     }
     match errno {
         None => asked.check_len(body.len()).map_err(ended)?,
-        Some(_) if !on_ring && !body.is_empty() => {
-            return Err(ended(asked.error("body", Expected::Nothing { found: body.len() })));
-        }
-        Some(_) => {}
+        Some(_) => check_error_body(asked, body).map_err(ended)?,
     }
     Ok(errno)
+}
+
+/// Whether a system call waits for the answer.
+fn is_awaited(asked: &Asked) -> bool {
+    !matches!(asked.opcode(), Some(Opcode::Forget | Opcode::BatchForget | Opcode::NotifyReply))
 }
 
 fn failure<'a>(asked: &Asked, errno: Errno) -> Verdict<'a> {

@@ -17,8 +17,8 @@ mod rules;
 mod show;
 
 pub use attr::*;
-pub use decode::{Answer, Asked, decode};
-pub use judge::{Adjusted, Aftermath, Known, Lane, Refusal, Verdict, judge};
+pub use decode::{Answer, Asked, Lane, decode};
+pub use judge::{Adjusted, Aftermath, Known, Refusal, Verdict, judge};
 
 pub use opened::*;
 
@@ -74,6 +74,8 @@ pub enum Reply<'a> {
     ///
     /// At most [`abi::IOCTL_MAX_IOV`] ranges, both directions together.
     IoctlRetry {
+        /// With RETRY, which is added where it is missing.
+        flags: IoctlFlags,
         /// Ranges to be read and sent.
         input: &'a [abi::IoctlIovec],
         /// Ranges to be written with the final reply.
@@ -113,7 +115,7 @@ impl Reply<'_> {
             Self::Lock(_) => size_of::<abi::LkOut>(),
             Self::BMap(_) => size_of::<abi::BmapOut>(),
             Self::Ioctl { data, .. } => size_of::<abi::IoctlOut>().saturating_add(data.len()),
-            Self::IoctlRetry { input, output } => size_of::<abi::IoctlOut>()
+            Self::IoctlRetry { input, output, .. } => size_of::<abi::IoctlOut>()
                 .saturating_add(size_of_val(*input))
                 .saturating_add(size_of_val(*output)),
             Self::Poll(_) => size_of::<abi::PollOut>(),
@@ -151,10 +153,10 @@ impl Reply<'_> {
                 writer.put(&abi::IoctlOut { result: *result, flags, in_iovs: 0, out_iovs: 0 })?;
                 writer.bytes(data)?;
             }
-            Self::IoctlRetry { input, output } => {
+            Self::IoctlRetry { flags, input, output } => {
                 writer.put(&abi::IoctlOut {
                     result: 0,
-                    flags: IoctlFlags::RETRY.bits(),
+                    flags: (*flags | IoctlFlags::RETRY).bits(),
                     in_iovs: u32::try_from(input.len()).unwrap_or(u32::MAX),
                     out_iovs: u32::try_from(output.len()).unwrap_or(u32::MAX),
                 })?;

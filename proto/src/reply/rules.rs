@@ -6,18 +6,20 @@
 use zerocopy::FromBytes;
 
 use super::judge::{Adjusted, Aftermath, Known};
-use super::{Asked, Attr, Entry, Opened, Reply, Statx};
+use super::{Asked, Attr, Entry, Opened, Reply, Statx, StatxAttributes};
 use crate::abi;
 use crate::cursor::Expected;
-use crate::dirent::{DirentPlusReader, DirentReader, LookUp};
+use crate::dirent::{DirentError, DirentPlusReader, DirentReader, LookUp};
 use crate::flags::{FOpenFlags, InitFlags, IoctlFlags, StatxMask};
 use crate::mode::{FileType, Mode};
 use crate::op::{FileLock, LockKind};
 use crate::opcode::Opcode;
-use crate::types::{Errno, NodeId};
+use crate::types::{Errno, NodeId, Timestamp};
 
 /// The longest value and the longest list of extended attributes (`XATTR_SIZE_MAX`).
 const XATTR_SIZE_MAX: u32 = 65536;
+/// Nanoseconds of a second (`NSEC_PER_SEC`).
+const NANOSECONDS: u32 = 1_000_000_000;
 /// Flags that are valid together with PASSTHROUGH. Kernel: fs/fuse/iomode.c.
 const PASSTHROUGH_MASK: FOpenFlags = FOpenFlags::PASSTHROUGH
     .union(FOpenFlags::DIRECT_IO)
@@ -36,6 +38,30 @@ const fn broken(field: &'static str, expected: Expected, aftermath: Aftermath) -
 
 /// The rules about values, by form and opcode.
 pub(super) fn values(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked {
+    Ok(checked(asked, known, reply)? | nanoseconds(reply))
+}
+
+/// Kernel: fs/fuse/inode.c, `fuse_change_attributes_common`; dir.c, `fuse_do_statx`.
+fn nanoseconds(reply: &Reply<'_>) -> Adjusted {
+    let of = |attr: &Attr| [attr.atime, attr.mtime, attr.ctime, Timestamp::EPOCH];
+    let times = match reply {
+        Reply::Entry(entry) if entry.nodeid != NodeId(0) => of(&entry.attr),
+        Reply::Created(entry, _) => of(&entry.attr),
+        Reply::Attributes(attributes) => of(&attributes.attr),
+        Reply::Statx(StatxAttributes { statx, .. }) => {
+            [statx.atime, statx.mtime, statx.ctime, statx.btime]
+        }
+        _ => return Adjusted::empty(),
+    };
+    too_fine(&times)
+}
+
+fn too_fine(times: &[Timestamp]) -> Adjusted {
+    let is_more = times.iter().any(|time| time.nanoseconds >= NANOSECONDS);
+    if is_more { Adjusted::NANOSECONDS } else { Adjusted::empty() }
+}
+
+fn checked(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked {
     let opcode = asked.opcode();
     match reply {
         Reply::Entry(entry) if opcode == Some(Opcode::Lookup) => looked_up(asked, known, entry),
@@ -83,7 +109,7 @@ pub(super) fn values(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked
             let is_enosys = result.checked_neg() == Some(Errno::ENOSYS.raw());
             Ok(if is_enosys { Adjusted::ENOTTY } else { Adjusted::empty() })
         }
-        Reply::IoctlRetry { input, output } => {
+        Reply::IoctlRetry { input, output, .. } => {
             ranges_fit(input, known.ioctl_max)?;
             ranges_fit(output, known.ioctl_max)
         }
@@ -186,7 +212,7 @@ fn statx(statx: &Statx, kind: Option<FileType>) -> Checked {
 fn records(stream: &[u8]) -> Checked {
     let mut reader = DirentReader::new(stream);
     for record in &mut reader {
-        record.map_err(|why| ("name", why.expected, Errno::EIO, Aftermath::None))?;
+        record.map_err(wrong_record)?;
     }
     let is_cut = !reader.rest().is_empty();
     Ok(if is_cut { Adjusted::RECORD_CUT } else { Adjusted::empty() })
@@ -196,13 +222,24 @@ fn records_plus(stream: &[u8]) -> Checked {
     let mut reader = DirentPlusReader::new(stream);
     let mut adjusted = Adjusted::empty();
     for record in &mut reader {
-        let record = record.map_err(|why| ("name", why.expected, Errno::EIO, Aftermath::None))?;
-        if matches!(record.look_up(), LookUp::GivenBack(_)) {
-            adjusted |= Adjusted::LOOKUP_GIVEN_BACK;
+        let record = record.map_err(wrong_record)?;
+        match record.look_up() {
+            LookUp::None => {}
+            LookUp::GivenBack(_) => adjusted |= Adjusted::LOOKUP_GIVEN_BACK,
+            LookUp::Counted(_) => {
+                let attr = record.entry.map(|entry| entry.attr).unwrap_or_default();
+                adjusted |= too_fine(&[attr.atime, attr.mtime, attr.ctime]);
+            }
         }
     }
     adjusted.set(Adjusted::RECORD_CUT, !reader.rest().is_empty());
     Ok(adjusted)
+}
+
+/// What comes of a wrong record. Kernel: fs/readdir.c, `getdents64`: it returns what it has.
+fn wrong_record(why: DirentError) -> Broken {
+    let aftermath = if why.at == 0 { Aftermath::None } else { Aftermath::RecordsTaken };
+    ("name", why.expected, Errno::EIO, aftermath)
 }
 
 /// Kernel: fs/fuse/xattr.c, `fuse_verify_xattr_list`.
@@ -278,13 +315,38 @@ fn accepted_flags(init: &abi::InitOut, known: &Known) -> Checked {
     FINE
 }
 
-/// Kernel: fs/fuse/cuse.c, `cuse_parse_devinfo`: strings `KEY=value`, of which one is the name.
+/// Strings `KEY=value`, of which the last DEVNAME counts; blanks around both do not.
+///
+/// Kernel: fs/fuse/cuse.c, `cuse_parse_one` and `cuse_parse_devinfo`.
 fn device_info(info: &[u8]) -> Checked {
     let why = |expected| ("info", expected, Errno::ECONNREFUSED, Aftermath::NoConnection);
-    let Some((0, strings)) = info.split_last().map(|(last, strings)| (*last, strings)) else {
+    if info.last().is_some_and(|&last| last != 0) {
         return Err(why(Expected::Terminator));
-    };
-    let mut strings = strings.split(|&byte| byte == 0);
-    let is_name = |string: &[u8]| string.strip_prefix(b"DEVNAME=").is_some_and(|it| !it.is_empty());
-    if strings.any(is_name) { FINE } else { Err(why(Expected::NotEmpty)) }
+    }
+    let mut name: &[u8] = b"";
+    for string in info.split(|&byte| byte == 0).filter(|string| !string.is_empty()) {
+        let mut halves = string.splitn(2, |&byte| byte == b'=').map(stripped);
+        match (halves.next().unwrap_or_default(), halves.next().unwrap_or_default()) {
+            (b"", _) => return Err(why(Expected::NotEmpty)),
+            (b"DEVNAME", value) => name = value,
+            _ => {}
+        }
+    }
+    if name.is_empty() { Err(why(Expected::NotEmpty)) } else { FINE }
+}
+
+/// Without what `isspace` of the kernel takes for blank (lib/ctype.c) at both ends.
+fn stripped(mut bytes: &[u8]) -> &[u8] {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0xa0);
+    while let [first, rest @ ..] = bytes
+        && is_blank(*first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && is_blank(*last)
+    {
+        bytes = rest;
+    }
+    bytes
 }

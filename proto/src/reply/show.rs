@@ -73,8 +73,9 @@ impl Show for Reply<'_> {
             Self::Ioctl { result, flags, data } => {
                 line.field("result", result).field("size", data.len()).flags("flags", *flags)
             }
-            Self::IoctlRetry { input, output } => {
-                line.field("input", input.len()).field("output", output.len())
+            Self::IoctlRetry { flags, input, output } => {
+                let line = line.field("input", input.len()).field("output", output.len());
+                line.flags("flags", *flags & !crate::flags::IoctlFlags::RETRY)
             }
             Self::Poll(events) => line.hex("revents", *events),
             Self::Offset(offset) => line.field("offset", offset),

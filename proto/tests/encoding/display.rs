@@ -27,7 +27,7 @@ fn replies() {
     assert_eq!(line(Reply::Poll(0x41)), "poll revents=0x41");
     let flags = IoctlFlags::empty();
     assert_eq!(line(Reply::Ioctl { result: -5, flags, data: b"abc" }), "ioctl result=-5 size=3");
-    let retry = Reply::IoctlRetry { input: &[], output: &[] };
+    let retry = Reply::IoctlRetry { flags: IoctlFlags::RETRY, input: &[], output: &[] };
     assert_eq!(line(retry), "ioctl_retry input=0 output=0");
     let plain = Opened { fh: Fh(3), flags: FOpenFlags::KEEP_CACHE, backing_id: 0 };
     assert_eq!(line(Reply::Opened(plain)), "opened fh=3 open_flags=KEEP_CACHE");

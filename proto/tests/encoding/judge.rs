@@ -6,11 +6,11 @@ use fusewire_proto::abi::{CuseInitOut, InitOut, IoctlIovec, OutHeader};
 use fusewire_proto::flags::*;
 use fusewire_proto::op::FileLock;
 use fusewire_proto::reply::{
-    Adjusted, Aftermath, Known, Lane, Opened, StatxAttributes, Verdict, judge,
+    Adjusted, Aftermath, Attr, Known, Lane, Opened, StatxAttributes, Verdict, judge,
 };
 use fusewire_proto::{
     Asked, Attributes, DirentPlusWriter, Entry, Errno, Expected, FileType, LockKind, Mode, NodeId,
-    Operation, Reply, Unique, op,
+    Operation, Reply, Timestamp, Unique, op,
 };
 
 use crate::asked::{self, getxattr, ioctl, listxattr, lookup, mkdir, mknod, read, readdir, write};
@@ -28,8 +28,16 @@ type Outcome = Result<Adjusted, (Option<Errno>, Option<Errno>, Aftermath, &'stat
 const FINE: Outcome = Ok(Adjusted::empty());
 
 fn raw(op: &Operation<'_>, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
+    judged(&Asked::new(op), known, header, body)
+}
+
+fn on_ring(op: &Operation<'_>, header: &OutHeader, body: &[u8]) -> Outcome {
+    judged(&Asked::new(op).with_lane(Lane::Ring), &Known::default(), header, body)
+}
+
+fn judged(asked: &Asked, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
     let body = Aligned::new(body);
-    match judge(&Asked::new(op), known, header, body.bytes()) {
+    match judge(asked, known, header, body.bytes()) {
         Verdict::Accepted { adjusted, .. } => Ok(adjusted),
         Verdict::Refused(it) => Err((it.writer, it.caller, it.aftermath, it.cause.field)),
     }
@@ -73,7 +81,7 @@ fn changed(change: impl Fn(&mut Entry)) -> Entry {
 
 #[test]
 fn headers_and_lengths() {
-    let (device, ring) = (Known::default(), Known { lane: Lane::Ring, ..Known::default() });
+    let device = Known::default();
     let header = |len, error| OutHeader { len, error, unique: Unique(2) };
     let (none, op) = (Aftermath::None, read(4));
     // The request stays open: answer again.
@@ -81,7 +89,7 @@ fn headers_and_lengths() {
     for error in [1, -512, i32::MIN] {
         let outcome = raw(&op, &device, &header(16, error), b"");
         assert_eq!(outcome, Err((EINVAL, None, none, "error")));
-        let outcome = raw(&op, &ring, &header(0, error), b"");
+        let outcome = on_ring(&op, &header(0, error), b"");
         assert_eq!(outcome, Err((None, EINVAL, none, "error")));
     }
     // The request has ended.
@@ -90,16 +98,24 @@ fn headers_and_lengths() {
     assert_eq!(raw(&op, &device, &header(21, 0), b"12345"), ended);
     assert_eq!(body(&asked::getattr(), &device, &[0; 103]), ended);
     // On the ring the caller gets EINVAL, the header's length and an error's body do not count.
-    assert_eq!(raw(&op, &ring, &header(99, 0), b"12345"), Err((None, EINVAL, none, "body")));
-    assert_eq!(raw(&op, &ring, &header(99, 0), b"1234"), FINE);
-    assert_eq!(raw(&op, &ring, &header(0, -5), b"12345"), FINE);
+    assert_eq!(on_ring(&op, &header(99, 0), b"12345"), Err((None, EINVAL, none, "body")));
+    assert_eq!(on_ring(&op, &header(99, 0), b"1234"), FINE);
+    assert_eq!(on_ring(&op, &header(0, -5), b"12345"), FINE);
     assert_eq!(raw(&op, &device, &header(16, -511), b""), FINE);
     assert_eq!(raw(&op, &device, &header(20, 0), b"1234"), FINE);
 
     let forget = Operation::Forget(op::Forget { lookups: 1.into() });
     let unknown = Err((Some(Errno::ENOENT), None, none, "message"));
     assert_eq!(raw(&forget, &device, &header(16, 0), b""), unknown);
-    assert_eq!(raw(&forget, &ring, &header(16, 0), b""), Err((None, None, none, "message")));
+    // On the ring it gives the entry back; nobody waits, whatever it says.
+    let (offset, data) = (0, &b"abc"[..]);
+    let notify_reply = Operation::NotifyReply(op::NotifyReply { offset, data });
+    for op in [forget, notify_reply] {
+        assert_eq!(on_ring(&op, &header(16, 0), b""), FINE);
+        assert_eq!(on_ring(&op, &header(16, -5), b""), FINE);
+        assert_eq!(on_ring(&op, &header(16, 1), b""), Err((None, None, none, "error")));
+        assert_eq!(on_ring(&op, &header(17, 0), b"x"), Err((None, None, none, "body")));
+    }
 }
 
 #[test]
@@ -307,7 +323,11 @@ fn ioctls() {
     assert_eq!(data(-38, 0), Ok(Adjusted::ENOTTY));
     let range = IoctlIovec { base: 1, len: 4096 };
     let retry = |flags, known: &Known, input: &[_], output: &[_]| {
-        with(&ioctl(7, flags, 0), known, &Reply::IoctlRetry { input, output })
+        with(
+            &ioctl(7, flags, 0),
+            known,
+            &Reply::IoctlRetry { flags: IoctlFlags::RETRY, input, output },
+        )
     };
     let all = Known::default();
     assert_eq!(retry(unrestricted, &all, &[range; 128], &[range; 128]), FINE);
@@ -338,6 +358,12 @@ fn directories() {
     assert_eq!(check(&readdir(99), &Reply::Bytes(&record)), eio("name"));
     record[16..20].copy_from_slice(&0_u32.to_ne_bytes());
     assert_eq!(check(&readdir(99), &Reply::Bytes(&record)), eio("name"));
+    // The caller gets the good ones in front of it.
+    let mut two = record.clone();
+    two[16..20].copy_from_slice(&1_u32.to_ne_bytes());
+    two.extend(&record);
+    let taken = Err((None, EIO, Aftermath::RecordsTaken, "name"));
+    assert_eq!(check(&readdir(99), &Reply::Bytes(&two)), taken);
 
     let plus = |entries: &[Entry]| {
         let mut out = [0; 600];
@@ -349,6 +375,39 @@ fn directories() {
     let root = changed(|it| it.nodeid = NodeId::ROOT);
     assert_eq!(plus(&[entry(), entry()]), FINE);
     assert_eq!(plus(&[entry(), root, entry()]), Ok(Adjusted::LOOKUP_GIVEN_BACK));
+    let fine = changed(|it| it.attr.ctime = Timestamp::new(-1, 1_000_000_000));
+    assert_eq!(plus(&[entry(), fine]), Ok(Adjusted::NANOSECONDS));
+}
+
+#[test]
+fn nanoseconds_are_below_a_second() {
+    let clamped = Ok(Adjusted::NANOSECONDS);
+    for (place, nanoseconds) in [(0, 1_000_000_000), (1, u32::MAX), (2, 1_000_000_000)] {
+        let set = |attr: &mut Attr| {
+            let times = [&mut attr.atime, &mut attr.mtime, &mut attr.ctime];
+            for (at, time) in times.into_iter().enumerate() {
+                *time = Timestamp::new(-1, if at == place { nanoseconds } else { 999_999_999 });
+            }
+        };
+        let wrong = changed(|it| set(&mut it.attr));
+        assert_eq!(check(&lookup(b"x"), &Reply::Entry(wrong)), clamped);
+        assert_eq!(check(&asked::create(), &Reply::Created(wrong, Opened::default())), clamped);
+        let attributes = Attributes { valid: Duration::ZERO, attr: wrong.attr };
+        assert_eq!(check(&asked::setattr(), &Reply::Attributes(attributes)), clamped);
+        // Of a negative entry nothing counts.
+        let negative = Entry { nodeid: NodeId(0), ..wrong };
+        assert_eq!(check(&lookup(b"x"), &Reply::Entry(negative)), FINE);
+    }
+    for place in 0..4 {
+        let mut attributes = StatxAttributes::default();
+        let statx = &mut attributes.statx;
+        (statx.mask, statx.mode) = (StatxMask::BASIC_STATS, 0o100_644);
+        let times = [&mut statx.atime, &mut statx.mtime, &mut statx.ctime, &mut statx.btime];
+        for (at, time) in times.into_iter().enumerate() {
+            time.nanoseconds = if at == place { 1_000_000_000 } else { 999_999_999 };
+        }
+        assert_eq!(check(&asked::statx(), &Reply::Statx(attributes)), clamped);
+    }
 }
 
 #[test]
@@ -374,8 +433,26 @@ fn handshakes() {
         let init = CuseInitOut { major: 7, minor: 45, ..CuseInitOut::default() };
         check(&asked::cuse_init(), &Reply::CuseInit(init, info))
     };
-    assert_eq!(cuse(b"X=1\0DEVNAME=null2\0"), FINE);
-    for wrong in [&b""[..], b"DEVNAME=x", b"DEVNAME=\0", b"NAME=x\0"] {
+    for right in [
+        &b"X=1\0DEVNAME=null2\0"[..],
+        b"\0\0DEVNAME=x\0\0",
+        b"DEVNAME=\0DEVNAME=x\0Y\0",
+        b" DEVNAME\t=\xa0x=y \0",
+    ] {
+        assert_eq!(cuse(right), FINE, "{right:?}");
+    }
+    for wrong in [
+        &b""[..],
+        b"\0",
+        b"DEVNAME=x",
+        b"DEVNAME=x\0 ",
+        b"DEVNAME=\0",
+        b"NAME=x\0",
+        b"DEVNAME=x\0DEVNAME= \0",
+        b"DEVNAME\0",
+        b"DEVNAME=x\0=y\0",
+        b"DEVNAME=x\0 \0",
+    ] {
         assert_eq!(cuse(wrong), no_connection("info"), "{wrong:?}");
     }
 }

@@ -245,11 +245,12 @@ fn ioctl_result_and_data() {
 fn ioctl_retry_names_ranges() {
     let range = |base, len| IoctlIovec { base, len };
     let reply = Reply::IoctlRetry {
+        flags: IoctlFlags::RETRY | IoctlFlags::from(1 << 31),
         input: &[range(0x1000, 8), range(0x2000, 16)],
         output: &[range(0x3000, 24)],
     };
     let expected = Expected::new(64)
-        .at4(4, 4)
+        .at4(4, 0x8000_0004)
         .at4(8, 2)
         .at4(12, 1)
         .at8(16, 0x1000)

@@ -108,7 +108,8 @@ fn ranges_are_as_many_as_they_say() {
     // Saturated where no memory could be that long.
     let beyond = usize::try_from(1_u64 << 36).unwrap_or(usize::MAX);
     assert_eq!(error(&op, ranges(u32::MAX, 1, 0).bytes()), wrong(beyond, 0));
-    let none = Reply::IoctlRetry { input: &[], output: &[] };
+    let flags = IoctlFlags::RETRY;
+    let none = Reply::IoctlRetry { flags, input: &[], output: &[] };
     assert_eq!(Reply::decode(&Asked::new(&op), ranges(0, 0, 0).bytes()), Ok(none));
     let odd = [&[0], ranges(0, 1, 16).bytes()].concat();
     let odd = Aligned::new(&odd);
@@ -320,7 +321,7 @@ proptest! {
             Reply::Lock(FileLock { start: q[1], end: q[2], kind: LockKind(d[4]), pid: d[5] }),
             Reply::BMap(q[3]),
             Reply::Ioctl { result: d[0].cast_signed(), flags: ioctl, data: &data },
-            Reply::IoctlRetry { input, output },
+            Reply::IoctlRetry { flags: ioctl | IoctlFlags::RETRY, input, output },
             Reply::Poll(d[2]),
             Reply::Offset(q[4]),
             Reply::Copied(q[5]),

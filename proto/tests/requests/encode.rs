@@ -191,6 +191,20 @@ fn what_the_kernel_sent_comes_out_again() {
     assert!(count > 100, "{count} frames");
 }
 
+#[test]
+fn an_unknown_opcode_keeps_its_struct_on_the_ring() {
+    for len in [0, 1, 24, 128] {
+        let struct_bytes = [7; 128];
+        let argument = &struct_bytes[..len];
+        let op = Operation::Unknown { opcode: 54, argument, payload: b"abc", total_extlen: 0 };
+        let (mut op_in, mut room) = ([0xee; URING_OP_IN_OUT_SZ], [0xee; 8]);
+        let ring = op.encode_ring(&ENVELOPE, Forms::LONG, &mut op_in, &mut room).unwrap();
+        let filled = &room[..ring.payload_len];
+        let (argument, rest) = request::split_ring(&ring.header, &op_in, filled, true).unwrap();
+        assert_eq!(Operation::decode(&ring.header, argument, rest), Ok(op));
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(values in values()) {

@@ -185,11 +185,17 @@ fn a_ring_entry_too_short_for_the_struct_is_an_error() {
     let write = header(Opcode::Write);
     let found = request::split_ring(&write, &[0; 39], &[0; 4096], true);
     assert_eq!(found, Err(short(Opcode::Write, 40, 39)));
-    // CUSE_INIT is far from the others in the table; an unknown opcode has no struct.
+    // CUSE_INIT is far from the others in the table.
     let cuse_init = header(Opcode::CuseInit);
     assert_eq!(request::split_ring(&cuse_init, &[0; 16], b"", true), Ok((&[0; 16][..], &b""[..])));
-    let unknown = InHeader { opcode: 63, ..InHeader::default() };
-    assert_eq!(request::split_ring(&unknown, &[1; 128], b"x", true), Ok((&[][..], &b"x"[..])));
+    // The struct of an unknown opcode is what the header counts beyond the payload.
+    let unknown = |len| InHeader { opcode: 63, len, ..InHeader::default() };
+    for (len, argument) in [(0, 0), (40, 0), (41, 0), (42, 1), (169, 128)] {
+        let found = request::split_ring(&unknown(len), &[1; 128], b"x", true);
+        assert_eq!(found, Ok((&[1; 128][..argument], &b"x"[..])), "{len}");
+    }
+    let found = request::split_ring(&unknown(170), &[1; 128], b"x", true).unwrap_err();
+    assert_eq!(found.expected, Expected::AtLeast { expected: 129, found: 128 });
 }
 
 #[test]

@@ -155,8 +155,9 @@ fn replies() {
     assert_eq!(line(Reply::Written(4096)), r#"{"written":4096}"#);
     assert_eq!(line(Reply::Bytes(b"ab")), r#"{"bytes":{"len":2,"head":"ab"}}"#);
     let input = [IoctlIovec { base: 1, len: 2 }];
-    let retry = Reply::IoctlRetry { input: &input, output: &[] };
-    assert_eq!(line(retry), r#"{"ioctl_retry":{"input":[{"base":1,"len":2}],"output":[]}}"#);
+    let retry = Reply::IoctlRetry { flags: IoctlFlags::RETRY, input: &input, output: &[] };
+    let expected = r#"{"ioctl_retry":{"flags":"RETRY","input":[{"base":1,"len":2}],"output":[]}}"#;
+    assert_eq!(line(retry), expected);
     let answer: Answer<'_> = Err(Errno::ENOENT);
     assert_eq!(line(answer), r#"{"Err":"ENOENT"}"#);
     assert_eq!(line(Errno::new(400)), r#""400""#);
