@@ -156,6 +156,7 @@ def temporary():
 def directories():
     for count in range(3):
         create(f"dir/{count}")
+    create("dir/refused")
     os.listdir(at("dir"))
     os.stat(at("dir/1"))
     fd = os.open(at("dir"), os.O_RDONLY | os.O_DIRECTORY)

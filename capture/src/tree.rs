@@ -19,6 +19,8 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const POLLIN: u32 = 1;
+/// READDIRPLUS gives it attributes that the kernel refuses, so that a FORGET takes its look-up back.
+const REFUSED: &[u8] = b"refused";
 /// How long the kernel may believe names and attributes.
 const VALID: Duration = Duration::from_secs(1);
 
@@ -304,8 +306,11 @@ impl Tree {
         let mut body = vec![0; index(size.into())];
         let mut used = 0;
         for (place, (name, child)) in all.iter().enumerate().skip(index(offset)) {
-            let entry = self.entry(*child)?;
+            let mut entry = self.entry(*child)?;
             let (ino, kind, next) = (child.0, entry.attr.mode.file_type(), place as u64 + 1);
+            if name == REFUSED {
+                entry.attr.mode = Mode(0);
+            }
             let room = &mut body[used..];
             let len = if plus {
                 let mut writer = DirentPlusWriter::new(room);

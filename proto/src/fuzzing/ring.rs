@@ -73,8 +73,8 @@ pub(super) fn reply(entry: &Aligned, ext: bool, commit: &[u8]) -> Option<u32> {
     let errno = decode(&asked, &answer, body).unwrap().map(|reply| {
         assert_eq!(reply.encode(room), Ok(room.len()), "{op:?}");
     });
-    // The commit of NOTIFY_REPLY only gives the entry back.
-    let is_body = errno.is_ok() && op.opcode() != Some(Opcode::NotifyReply);
+    // The commits of FORGET and NOTIFY_REPLY only give the entry back.
+    let is_body = errno.is_ok() && op.opcode().is_none_or(Opcode::is_answered);
     assert!(frame::put_out_header(new, &OutHeader::new(header.unique, errno, body.len())));
     assert!(frame::put_ring_entry(&mut new[ENTRY..], header.unique.0, body.len()));
     assert_eq!(out, commit.bytes(), "{op:?}");
@@ -131,12 +131,11 @@ fn every_opcode_of_a_ring_was_recorded() {
     assert_eq!(missing(&text), ELSEWHERE);
 }
 
-/// Opcodes that no ring of our mounts had: INIT is sent before there is one; FORGET, BATCH_FORGET
-/// and INTERRUPT go by the device (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), but for a FORGET that
-/// gives back a look-up of READDIRPLUS (readdir.c, `fuse_force_forget`); the last three go to
-/// virtiofs and to a character device.
-pub(super) const ELSEWHERE: [Opcode; 7] = [
-    Opcode::Forget,
+/// Opcodes that no ring of a mount has: INIT is sent before there is one, BATCH_FORGET and INTERRUPT
+/// by the device alone (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), and the last three by virtiofs and
+/// to a character device. FORGET comes where it gives back a look-up of READDIRPLUS that the kernel
+/// refuses (readdir.c, `fuse_force_forget`); all others go by the device.
+pub(super) const ELSEWHERE: [Opcode; 6] = [
     Opcode::Init,
     Opcode::Interrupt,
     Opcode::BatchForget,
