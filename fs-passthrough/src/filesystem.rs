@@ -32,7 +32,7 @@ use crate::attributes::{KIND_REGULAR, asks_nothing, attr, set_attributes, statx_
 use crate::backing::{attributes, found};
 use crate::caller::{self, Caller};
 use crate::error::Answer;
-use crate::listing;
+use crate::listing::{self, OpenDir as OpenDirectory};
 use crate::make::{self, Opening, Place};
 use crate::mirror::Mirror;
 use crate::options::Cache;
@@ -372,21 +372,24 @@ impl Filesystem for PassthroughFs {
     async fn opendir(&self, cx: &Context<'_>, _: OpenDir) -> Result<Opened> {
         let mirror = &self.mirror;
         let node = mirror.table.get(cx.node())?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = mirror.backing.reopen(mirror.pin(&node)?.as_fd(), flags).answer()?;
+        let directory = OpenDirectory::default();
+        if mirror.table.budget.has_room() {
+            mirror.directory(&node, &directory)?;
+        }
         let flags = if mirror.options.cache == Cache::Always {
             FOpenFlags::CACHE_DIR | FOpenFlags::KEEP_CACHE
         } else {
             FOpenFlags::empty()
         };
-        let fh = mirror.directories.insert(Arc::new(listing::OpenDir::new(fd)));
+        let fh = mirror.directories.insert(Arc::new(directory));
         Ok(Opened { fh, flags, ..Opened::default() })
     }
 
     async fn readdir(&self, cx: &Context<'_>, op: ReadDir, out: &mut DirBuf<'_>) -> Result<()> {
         let node = self.mirror.table.get(cx.node())?;
         let directory = self.mirror.directories.get(op.fh)?;
-        let (mut listing, fd) = directory.list(op.offset)?;
+        let fd = self.mirror.directory(&node, &directory)?;
+        let mut listing = directory.list(fd, op.offset)?;
         let mut any = false;
         while let Some(listed) = listing.next(fd)? {
             let ino = self.mirror.listed_ino(&node, &listed);
@@ -408,7 +411,8 @@ impl Filesystem for PassthroughFs {
         let mirror = &self.mirror;
         let node = mirror.table.get(cx.node())?;
         let directory = mirror.directories.get(op.fh)?;
-        let (mut listing, fd) = directory.list(op.offset)?;
+        let fd = mirror.directory(&node, &directory)?;
+        let mut listing = directory.list(fd, op.offset)?;
         let mut any = false;
         loop {
             let listed = match listing.next(fd) {
@@ -438,19 +442,21 @@ impl Filesystem for PassthroughFs {
         self.mirror.directories.remove(op.fh).map(drop)
     }
 
-    async fn fsyncdir(&self, _: &Context<'_>, op: FSyncDir) -> Result<()> {
-        let directory = self.mirror.directories.get(op.fh)?;
-        if op.datasync { fdatasync(&directory.fd).answer() } else { fsync(&directory.fd).answer() }
+    async fn fsyncdir(&self, cx: &Context<'_>, op: FSyncDir) -> Result<()> {
+        let mirror = &self.mirror;
+        let directory = mirror.directories.get(op.fh)?;
+        let fd = mirror.directory(&*mirror.table.get(cx.node())?, &directory)?;
+        if op.datasync { fdatasync(fd).answer() } else { fsync(fd).answer() }
     }
 
     /// What chattr(1) and lsattr(1) use; the kernel has checked who may. FICLONE never comes:
     /// FUSE has no such request, and copy_file_range(2) shares blocks where that is possible.
-    async fn ioctl(&self, _: &Context<'_>, op: IoCtl<'_>, out: &mut ReadBuf<'_>) -> Result<i32> {
+    async fn ioctl(&self, cx: &Context<'_>, op: IoCtl<'_>, out: &mut ReadBuf<'_>) -> Result<i32> {
         let mirror = &self.mirror;
         let (file, directory);
         let fd = if op.flags.contains(IoctlFlags::DIR) {
             directory = mirror.directories.get(op.fh)?;
-            directory.fd.as_fd()
+            mirror.directory(&*mirror.table.get(cx.node())?, &directory)?
         } else {
             file = mirror.files.get(op.fh)?;
             file.as_fd()

@@ -7,20 +7,22 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use fusewire::proto::{Errno, Result};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{RawDir, SeekFrom, seek};
 
 use crate::error::Answer;
+use crate::node::Held;
 
 const BUFFER: usize = 32 * 1024;
 
-/// An open directory.
-#[derive(Debug)]
+/// An open directory. Beyond the budget it has no descriptor before somebody reads it.
+#[derive(Debug, Default)]
 pub(crate) struct OpenDir {
-    pub(crate) fd: OwnedFd,
+    fd: OnceLock<Held>,
     listing: Mutex<Listing>,
 }
 
@@ -61,25 +63,33 @@ impl Listed<'_> {
 }
 
 impl OpenDir {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, listing: Mutex::default() }
+    /// The descriptor, which `open` gives where there is none yet.
+    pub(crate) fn fd(&self, open: impl FnOnce() -> Result<Held>) -> Result<BorrowedFd<'_>> {
+        let held = match self.fd.get() {
+            Some(held) => held,
+            None => {
+                let opened = open()?;
+                self.fd.get_or_init(|| opened)
+            }
+        };
+        Ok(held.as_fd())
     }
 
-    /// The names behind a cookie; 0 is the start, and looks anew.
-    pub(crate) fn list(&self, offset: u64) -> Result<(MutexGuard<'_, Listing>, &OwnedFd)> {
+    /// The names behind a cookie, read from `fd`, its own; 0 is the start, and looks anew.
+    pub(crate) fn list(&self, fd: BorrowedFd<'_>, offset: u64) -> Result<MutexGuard<'_, Listing>> {
         let mut listing = self.listing.lock();
         if offset == 0 || offset != listing.position {
-            seek(&self.fd, SeekFrom::Start(offset)).answer()?;
+            seek(fd, SeekFrom::Start(offset)).answer()?;
             listing.items.clear();
             (listing.at, listing.position) = (0, offset);
         }
-        Ok((listing, &self.fd))
+        Ok(listing)
     }
 }
 
 impl Listing {
     /// The next name; it stays the next one until it is [taken](Self::take).
-    pub(crate) fn next(&mut self, fd: &OwnedFd) -> Result<Option<Listed<'_>>> {
+    pub(crate) fn next(&mut self, fd: BorrowedFd<'_>) -> Result<Option<Listed<'_>>> {
         if self.at == self.items.len() {
             self.refill(fd)?;
         }
@@ -99,7 +109,7 @@ impl Listing {
         }
     }
 
-    fn refill(&mut self, fd: &OwnedFd) -> Result<()> {
+    fn refill(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
         self.buffer.resize(BUFFER, MaybeUninit::uninit());
         self.items.clear();
         self.names.clear();
@@ -139,13 +149,18 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::node::Budget;
 
     fn open(path: &Path) -> OpenDir {
-        OpenDir::new(std::fs::File::open(path).unwrap().into())
+        let dir = OpenDir::default();
+        let fd = std::fs::File::open(path).unwrap().into();
+        dir.fd(|| Ok(Held::new(fd, &Budget::new(1)))).unwrap();
+        dir
     }
 
     fn read(dir: &OpenDir, offset: u64, limit: usize) -> Vec<(String, u64)> {
-        let (mut listing, fd) = dir.list(offset).unwrap();
+        let fd = dir.fd(|| unreachable!("it is open")).unwrap();
+        let mut listing = dir.list(fd, offset).unwrap();
         let mut found = Vec::new();
         while found.len() < limit {
             let Some(listed) = listing.next(fd).unwrap() else { break };

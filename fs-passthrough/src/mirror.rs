@@ -12,7 +12,7 @@ use fusewire::Context;
 use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags};
 use fusewire::proto::notify::Notification;
 use fusewire::proto::{Entry, Errno, Generation, Name, NodeId, Opened, Result};
-use rustix::fs::{AtFlags, Statx, unlinkat};
+use rustix::fs::{AtFlags, OFlags, Statx, unlinkat};
 use rustix::thread::CapabilitySet;
 
 use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
@@ -25,7 +25,7 @@ use crate::figures::Figures;
 use crate::handles::{Handles, OpenFile};
 use crate::listing::{Listed, OpenDir};
 use crate::make::{Made, Place};
-use crate::node::{Key, Node, Pin};
+use crate::node::{Held, Key, Node, Pin};
 use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
 use crate::through::Server;
@@ -64,6 +64,15 @@ impl Mirror {
 
     pub(crate) fn pin<'n>(&self, node: &'n Node) -> Result<Pin<'n>> {
         self.table.pin(node, &self.backing)
+    }
+
+    /// The descriptor of an open directory: opened now, if there was no room in the budget before.
+    pub(crate) fn directory<'d>(&self, node: &Node, dir: &'d OpenDir) -> Result<BorrowedFd<'d>> {
+        dir.fd(|| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let fd = self.backing.reopen(self.pin(node)?.as_fd(), flags).answer()?;
+            Ok(Held::new(fd, &self.table.budget))
+        })
     }
 
     /// The answer for a node that one more lookup was given of.

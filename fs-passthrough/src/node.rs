@@ -41,7 +41,7 @@ fn born(stat: &Statx) -> Option<(i64, u32)> {
     known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
-/// How many descriptors nodes hold.
+/// How many descriptors nodes and open directories hold.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     limit: usize,
@@ -66,15 +66,21 @@ impl Budget {
 
 /// A descriptor that counts against the budget, and may exceed it.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     fd: OwnedFd,
     budget: Arc<Budget>,
 }
 
 impl Held {
-    fn new(fd: OwnedFd, budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(fd: OwnedFd, budget: &Arc<Budget>) -> Self {
         budget.used.fetch_add(1, Ordering::Relaxed);
         Self { fd, budget: Arc::clone(budget) }
+    }
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Table {
     next: AtomicU64,
     by_handle: AtomicU64,
     devices: RwLock<Vec<(u32, u32)>>,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     recent: Recent,
 }
 

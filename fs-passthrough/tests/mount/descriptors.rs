@@ -26,6 +26,7 @@ cases!(
     a_large_tree_takes_few_descriptors,
     files_beyond_the_budget_live_without_a_name,
     directories_beyond_the_budget_live_without_a_name,
+    open_directories_take_few_descriptors,
 );
 cases!(
     mounts, Plan::new().options(&["--entry-timeout", "0", "--attr-timeout", "0"]);
@@ -192,6 +193,39 @@ fn directories_beyond_the_budget_live_without_a_name(place: &Place) {
     let status = held.metadata().unwrap();
     assert!(status.is_dir());
     assert_eq!(status.nlink(), 0);
+}
+
+/// A descriptor is taken when a directory is read, and not to be merely held open or gone into.
+fn open_directories_take_few_descriptors(place: &Place) {
+    let before = count(place);
+    make_tree(&backing(place));
+    let names: Vec<String> = (0..200).map(|number| format!("{number}")).collect();
+    let open: Vec<File> = names
+        .iter()
+        .map(|name| {
+            fs::create_dir(place.path(name)).unwrap();
+            File::open(place.path(name)).unwrap()
+        })
+        .collect();
+    let now = count(place);
+    assert!(now <= before + 20 + 16, "{now} descriptors, {before} before");
+    let listed = |directory: &File| {
+        let entries = rustix::fs::Dir::read_from(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_bytes().to_vec()).collect::<Vec<_>>()
+    };
+    for (name, directory) in names.iter().zip(&open).skip(190) {
+        fs::write(backing(place).join(name).join("inside"), name).unwrap();
+        assert!(listed(directory).contains(&b"inside".to_vec()), "{name}");
+        directory.sync_all().unwrap();
+        fs::remove_dir_all(place.path(name)).unwrap();
+    }
+    assert!(count(place) >= now + 10, "those that were read have one each");
+    for (name, directory) in names.iter().zip(&open).take(190) {
+        fs::remove_dir(place.path(name)).unwrap();
+        assert_eq!(directory.metadata().unwrap().nlink(), 0);
+    }
+    drop(open);
+    falls_to(place, before);
 }
 
 /// Replaces, removes, links and retypes what has known names.
