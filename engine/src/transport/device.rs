@@ -6,9 +6,9 @@
 //! other (`fs/fuse/dev.c, fuse_dev_do_write`).
 //!
 //! # Ordering
-//! One read is armed while the shard keeps up. When every armed read of a turn brought a request
-//! there is a backlog, and the number doubles, so that a turn takes many requests; otherwise it
-//! falls back by one for each that came.
+//! One read is armed while the shard keeps up. Now and then it is two: when both bring a request
+//! there is a backlog, and while every armed read of a turn does, the number doubles, so that a
+//! turn takes many requests; otherwise it falls back by one.
 //!
 //! Never known here: what the operations mean. Neighbour: `uring` keeps one of these beside its
 //! entries as the classic lane.
@@ -30,6 +30,8 @@ use crate::sys::ring::Ring;
 
 /// Reads that are armed at most, so that idle ones do not all wake for every request.
 const ARMED_MAX: usize = 16;
+/// Turns with one armed read between two that try two, at most.
+const PATIENCE_MAX: u32 = 64;
 
 /// One descriptor of the connection and the slots that read from it.
 #[derive(Debug)]
@@ -42,9 +44,48 @@ pub(crate) struct DeviceTransport {
     /// Reads that were armed and that brought something since the last arming.
     was_armed: usize,
     came: usize,
-    target: usize,
+    appetite: Appetite,
     leaving: usize,
     refusal: Refusal,
+}
+
+/// How many reads to arm.
+#[derive(Debug)]
+struct Appetite {
+    reads: usize,
+    /// Turns with one read that brought a request, and how many it takes to try two.
+    lone: u32,
+    patience: u32,
+}
+
+impl Default for Appetite {
+    fn default() -> Self {
+        Self { reads: 1, lone: 0, patience: 1 }
+    }
+}
+
+impl Appetite {
+    /// A turn is over, in which `came` of the armed reads brought something.
+    fn adapt(&mut self, came: usize, armed: usize, slots: usize) {
+        let most = ARMED_MAX.min(slots.max(1));
+        if came == 0 {
+            return;
+        }
+        if came < armed {
+            if self.reads == 2 {
+                self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            }
+            self.reads = (self.reads - 1).max(1);
+        } else if self.reads > 1 {
+            self.patience = 1;
+            self.reads = (self.reads * 2).min(most);
+        } else if self.lone < self.patience {
+            self.lone += 1;
+        } else {
+            self.lone = 0;
+            self.reads = most.min(2);
+        }
+    }
 }
 
 /// Whether a read was refused with ECONNABORTED.
@@ -66,19 +107,10 @@ impl DeviceTransport {
             armed: 0,
             was_armed: 0,
             came: 0,
-            target: 1,
+            appetite: Appetite::default(),
             leaving: 0,
             refusal: Refusal::None,
         }
-    }
-
-    fn adapt(&mut self) {
-        if self.came > 0 && self.came >= self.was_armed {
-            self.target = (self.target * 2).min(ARMED_MAX).min(self.slots.max(1));
-        } else if self.came > 0 {
-            self.target = (self.target - 1).max(1);
-        }
-        self.came = 0;
     }
 
     fn read_ended(&mut self, arena: &Rc<Arena>, slot: usize, result: i32) -> Arrival {
@@ -156,11 +188,12 @@ const _: () = assert!(FRAME_LEAD == size_of::<InHeader>() + 40, "WRITE data are 
 
 impl Transport for DeviceTransport {
     fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
-        self.adapt();
+        let came = std::mem::take(&mut self.came);
+        self.appetite.adapt(came, self.was_armed, self.slots);
         if self.refusal == Refusal::ThisTurn {
             self.refusal = Refusal::Before;
         }
-        while self.armed < self.target {
+        while self.armed < self.appetite.reads {
             let Some(slot) = self.idle.pop() else { break };
             let lent = arena.hold(slot).lend();
             ring.read_frame(Kind::Read.key(slot), self.fd.as_fd(), &lent)?;
@@ -222,5 +255,54 @@ impl Transport for DeviceTransport {
 
     fn pending(&self) -> Pending {
         Pending { leaving: self.leaving, armed: self.armed > 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns until `until`, in each of which `came` says how many of the armed reads came.
+    fn turns(
+        appetite: &mut Appetite,
+        came: impl Fn(usize) -> usize,
+        until: impl Fn(&Appetite) -> bool,
+    ) -> u32 {
+        let mut turns = 0;
+        while !until(appetite) {
+            let armed = appetite.reads;
+            appetite.adapt(came(armed), armed, 32);
+            turns += 1;
+        }
+        turns
+    }
+
+    #[test]
+    fn lone_requests_have_one_read_and_a_backlog_has_many() {
+        let mut appetite = Appetite::default();
+        let mut tried = Vec::new();
+        for _ in 0..8 {
+            tried.push(turns(&mut appetite, |_| 1, |appetite| appetite.reads == 2));
+            assert_eq!(turns(&mut appetite, |_| 1, |appetite| appetite.reads == 1), 1);
+        }
+        assert_eq!(tried, [2, 3, 5, 9, 17, 33, 65, 65]);
+        let backlog = |appetite: &mut Appetite| {
+            turns(appetite, |armed| armed, |appetite| appetite.reads == ARMED_MAX)
+        };
+        assert_eq!(backlog(&mut appetite), 65 + 3);
+        assert_eq!(turns(&mut appetite, |armed| armed - 1, |appetite| appetite.reads == 1), 15);
+        assert_eq!(backlog(&mut appetite), 3 + 3, "another is met sooner");
+    }
+
+    #[test]
+    fn what_brings_no_request_tells_nothing_and_reads_have_slots() {
+        let mut appetite = Appetite { reads: 4, ..Appetite::default() };
+        appetite.adapt(0, 4, 32);
+        assert_eq!(appetite.reads, 4);
+        appetite.adapt(4, 4, 6);
+        assert_eq!(appetite.reads, 6);
+        let mut appetite = Appetite::default();
+        (0..9).for_each(|_| appetite.adapt(1, 1, 1));
+        assert_eq!(appetite.reads, 1);
     }
 }
