@@ -25,7 +25,8 @@ use slab::Slab;
 
 use crate::reply::{ReadBuf, Source};
 use crate::sys::arena::{Arena, Memory};
-use crate::sys::ring::{FileOperation, Ring};
+use crate::sys::file::FileOperation;
+use crate::sys::ring::Ring;
 
 /// Operations of a shard's handlers.
 #[derive(Debug)]

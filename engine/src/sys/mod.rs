@@ -5,6 +5,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod device;
+pub(crate) mod file;
 pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod plain;

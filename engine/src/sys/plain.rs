@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Key;
-use super::ring::FileOperation;
+use super::file::{FileOperation, result};
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -51,7 +51,7 @@ impl Plain {
 
     /// Makes an operation on a file at once.
     pub(crate) fn file(&mut self, key: Key, fd: RawFd, operation: FileOperation) {
-        self.done.push((key, perform(fd, operation)));
+        self.done.push((key, operation.perform(fd)));
     }
 
     /// Runs what can run; with `wait` > 0 not before something completed.
@@ -94,33 +94,6 @@ impl Plain {
     }
 }
 
-fn perform(fd: RawFd, operation: FileOperation) -> i32 {
-    let offset = |offset: u64| libc::off_t::try_from(offset).unwrap_or(libc::off_t::MAX);
-    let done = match operation {
-        FileOperation::Read { at, offset: from } => {
-            // SAFETY: I9. The slot is held for this read and nothing of ours looks at the room.
-            unsafe { libc::pread(fd, at.at.cast(), at.len, offset(from)) }
-        }
-        FileOperation::Write { from, offset: to } => {
-            // SAFETY: I9. The bytes stay as they are until the completion.
-            unsafe { libc::pwrite(fd, from.at.cast(), from.len, offset(to)) }
-        }
-        FileOperation::Sync { data_only: true } => {
-            // SAFETY: the call takes a number only.
-            unsafe { libc::fdatasync(fd) as isize }
-        }
-        FileOperation::Sync { data_only: false } => {
-            // SAFETY: the call takes a number only.
-            unsafe { libc::fsync(fd) as isize }
-        }
-        FileOperation::Allocate { mode, offset: from, len } => {
-            // SAFETY: the call takes numbers only.
-            unsafe { libc::fallocate(fd, mode.cast_signed(), offset(from), offset(len)) as isize }
-        }
-    };
-    if done >= 0 { i32::try_from(done).unwrap_or(i32::MAX) } else { -(Errno::last() as i32) }
-}
-
 /// The result, or nothing if it would block.
 fn attempt(one: &Pending) -> Option<i32> {
     let done = match one.operation {
@@ -136,12 +109,10 @@ fn attempt(one: &Pending) -> Option<i32> {
         }
         Operation::Poll => return readable(one.fd),
     };
-    if done >= 0 {
-        return Some(i32::try_from(done).unwrap_or(i32::MAX));
-    }
-    match Errno::last() {
-        Errno::EAGAIN | Errno::EINTR => None,
-        errno => Some(-(errno as i32)),
+    match result(done) {
+        Err(Errno::EAGAIN | Errno::EINTR) => None,
+        Err(errno) => Some(-(errno as i32)),
+        Ok(count) => Some(count),
     }
 }
 

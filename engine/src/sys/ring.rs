@@ -24,6 +24,7 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
 use super::Key;
 use super::arena::{Lent, Memory};
+use super::file::{FileOperation, length};
 use super::plain::Plain;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
@@ -34,15 +35,6 @@ pub(crate) enum EntryCommand {
     Register = 1,
     /// Answer the request of an entry and lend it again.
     CommitAndFetch = 2,
-}
-
-/// An operation on a file of the filesystem's own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum FileOperation {
-    Read { at: Memory, offset: u64 },
-    Write { from: Memory, offset: u64 },
-    Sync { data_only: bool },
-    Allocate { mode: u32, offset: u64, len: u64 },
 }
 
 type Uring = IoUring<Entry128, cqueue::Entry>;
@@ -189,29 +181,11 @@ impl Ring {
     /// Begins an operation on a file. Whoever calls keeps it open, and its memory as it is, until
     /// the completion (I9).
     pub(crate) fn file(&mut self, key: Key, fd: RawFd, what: FileOperation) -> io::Result<()> {
-        let file = types::Fd(fd);
-        let built = match (&mut self.backend, what) {
-            (Backend::Plain(plain), what) => {
-                plain.file(key, fd, what);
-                return Ok(());
-            }
-            (_, FileOperation::Read { at: Memory { at, len }, offset }) => {
-                opcode::Read::new(file, at, length(len)).offset(offset).build()
-            }
-            (_, FileOperation::Write { from: Memory { at, len }, offset }) => {
-                opcode::Write::new(file, at, length(len)).offset(offset).build()
-            }
-            (_, FileOperation::Sync { data_only }) => {
-                let mut flags = types::FsyncFlags::empty();
-                flags.set(types::FsyncFlags::DATASYNC, data_only);
-                opcode::Fsync::new(file).flags(flags).build()
-            }
-            (_, FileOperation::Allocate { mode, offset, len }) => {
-                let mode = mode.cast_signed();
-                opcode::Fallocate::new(file, len).offset(offset).mode(mode).build()
-            }
-        };
-        self.push(Entry128::from(built.user_data(key)))
+        if let Backend::Plain(plain) = &mut self.backend {
+            plain.file(key, fd, what);
+            return Ok(());
+        }
+        self.push(Entry128::from(what.entry(fd).user_data(key)))
     }
 
     /// Lets the next operation, of the same turn, begin only when this READ has filled all of its
@@ -387,11 +361,6 @@ fn restrict(ring: &Submitter<'_>) -> io::Result<()> {
     allowed.push(Restriction::register_op(SYNC_CANCEL));
     ring.register_restrictions(&mut allowed)?;
     ring.register_enable_rings()
-}
-
-/// The length as an operation has it: what is beyond is a short count.
-fn length(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// Sets `sqe.len`, which the builder of commands lacks: the kernel wants the number of segments
