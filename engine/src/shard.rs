@@ -4,7 +4,7 @@
 //!   arm -> turn (submit and wait) -> take completions -> poll futures -> commit answers -+
 //!    ^-----------------------------------------------------------------------------------+
 //! ```
-//! A turn is one system call, however many requests it brought.
+//! With the ring a turn is one system call, however many requests it brought.
 //!
 //! Never known here: filesystems, mounts. Neighbours: `session` starts shards, `transport` speaks
 //! to the kernel, `task` runs handlers.
@@ -131,9 +131,7 @@ where
     }
 
     fn serve(&mut self) -> End {
-        if let Err(error) = self.listen() {
-            return failed(&error);
-        }
+        self.listen();
         loop {
             if let Err(error) = self.turn() {
                 return failed(&error);
@@ -144,9 +142,8 @@ where
         }
     }
 
-    fn listen(&mut self) -> Result<()> {
-        let mailbox = Arc::clone(&self.local.mailbox);
-        self.ring.poll_readable(Kind::Bell.key(0), mailbox.bell())
+    fn listen(&mut self) {
+        self.ring.poll_readable(Kind::Bell.key(0), self.local.mailbox.bell());
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -446,7 +443,8 @@ where
             }
         }
         self.letters = letters;
-        self.listen()
+        self.listen();
+        Ok(())
     }
 
     /// An INTERRUPT was read: its target may be in any shard.

@@ -145,7 +145,7 @@ pub struct Stats {
     /// Answers that the kernel refuses for what they say: mistakes of the filesystem, which the
     /// log names. Counted by debug builds only.
     pub refused: u64,
-    /// System calls of the shards that submitted or waited.
+    /// System calls of the shards that submitted or waited: io_uring_enter(2) and poll(2).
     pub enters: u64,
     /// Requests that came over `/dev/fuse`.
     pub by_device: u64,

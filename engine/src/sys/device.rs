@@ -38,7 +38,7 @@ pub(crate) fn open() -> io::Result<OwnedFd> {
 }
 
 /// Opens another descriptor of the connection that `connection` belongs to. It does not block:
-/// an empty queue gives EAGAIN, and `ring` waits for the next message by itself.
+/// an empty queue gives EAGAIN, and `ring` waits for the next message.
 pub(crate) fn clone(connection: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let fd = open()?;
     let mut joined = u32::try_from(connection.as_raw_fd()).map_err(io::Error::other)?;

@@ -1,126 +1,158 @@
-//! The operations of `ring` by plain system calls, for places where rings are forbidden.
+//! Operations of `ring` by plain system calls: all where rings are forbidden, and otherwise those
+//! on the device while the ring has nothing to do.
 //!
-//! Writes are made at once, reads are tried and otherwise wait for `poll(2)`. One system call
-//! more per request than a ring; the same transports run on it unchanged.
+//! Writes are made at once, reads wait for `poll(2)`.
 //!
 //! Never known here: requests and replies. Neighbour: `ring`, whose contract this keeps.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use io_uring::{opcode, squeue, types};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Key;
-use super::file::{FileOperation, result};
+use super::file::{length, result};
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Read { at: *mut u8, len: usize },
-    Write { list: *const libc::iovec, count: usize },
     Poll,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pending {
-    key: Key,
-    fd: RawFd,
+pub(super) struct Pending {
+    pub(super) key: Key,
+    pub(super) fd: RawFd,
     operation: Operation,
+}
+
+impl Pending {
+    /// For a ring, which the caller pushes it to.
+    pub(super) fn entry(self) -> squeue::Entry {
+        let file = types::Fd(self.fd);
+        match self.operation {
+            Operation::Read { at, len } => opcode::Read::new(file, at, length(len)).build(),
+            Operation::Poll => {
+                opcode::PollAdd::new(file, u32::from(libc::POLLIN.cast_unsigned())).build()
+            }
+        }
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.operation, Operation::Read { .. })
+    }
 }
 
 /// Operations that have not completed.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
     pending: Vec<Pending>,
-    /// Complete, and not yet told.
-    done: Vec<(Key, i32)>,
+    reads: usize,
+    /// What `poll(2)` is asked, kept for its room.
+    fds: Vec<libc::pollfd>,
 }
 
 impl Plain {
     pub(crate) fn read(&mut self, key: Key, fd: RawFd, at: *mut u8, len: usize) {
         self.pending.push(Pending { key, fd, operation: Operation::Read { at, len } });
-    }
-
-    pub(crate) fn write(&mut self, key: Key, fd: RawFd, list: *const libc::iovec, count: usize) {
-        self.pending.push(Pending { key, fd, operation: Operation::Write { list, count } });
+        self.reads += 1;
     }
 
     pub(crate) fn poll(&mut self, key: Key, fd: RawFd) {
         self.pending.push(Pending { key, fd, operation: Operation::Poll });
     }
 
-    /// Makes an operation on a file at once.
-    pub(crate) fn file(&mut self, key: Key, fd: RawFd, operation: FileOperation) {
-        self.done.push((key, operation.perform(fd)));
+    /// Reads that wait.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
     }
 
-    /// Runs what can run; with `wait` > 0 not before something completed.
-    pub(crate) fn turn(&mut self, wait: usize, completed: &mut Vec<(Key, i32)>) -> io::Result<()> {
-        completed.append(&mut self.done);
-        loop {
-            self.pending.retain(|one| match attempt(one) {
-                Some(result) => {
-                    completed.push((one.key, result));
-                    false
-                }
-                None => true,
-            });
-            if wait == 0 || !completed.is_empty() {
-                return Ok(());
+    /// One that waits, to be waited for by other means.
+    pub(super) fn give(&mut self) -> Option<Pending> {
+        let one = self.pending.pop()?;
+        self.reads -= usize::from(one.is_read());
+        Some(one)
+    }
+
+    /// Runs what can run; with `wait` > 0 not before something can. Tells whether `also` is
+    /// readable.
+    pub(crate) fn turn(
+        &mut self,
+        wait: usize,
+        also: Option<RawFd>,
+        completed: &mut Vec<(Key, i32)>,
+    ) -> io::Result<bool> {
+        self.fds.clear();
+        for fd in self.pending.iter().map(|one| one.fd).chain(also) {
+            if self.asked(fd).is_none() {
+                self.fds.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
             }
-            self.sleep()?;
         }
+        let timeout = if wait > 0 { -1 } else { 0 };
+        // SAFETY: I1. The list is a live vector of ours, and whoever pushed an operation keeps its
+        // descriptor open until the completion, as the kernel would.
+        let ready =
+            unsafe { libc::poll(self.fds.as_mut_ptr(), self.fds.len() as libc::nfds_t, timeout) };
+        if ready <= 0 {
+            return match Errno::last() {
+                errno if ready < 0 && errno != Errno::EINTR => Err(errno.into()),
+                _ => Ok(false),
+            };
+        }
+        let heard = also.and_then(|fd| self.asked(fd)).is_some_and(|at| self.fds[at].revents != 0);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|one| {
+            let Some(at) = self.asked(one.fd).filter(|at| self.fds[*at].revents != 0) else {
+                return true;
+            };
+            let Some(result) = attempt(one) else {
+                // Nor is there anything for the next one.
+                self.fds[at].revents = 0;
+                return true;
+            };
+            self.reads -= usize::from(one.is_read());
+            completed.push((one.key, result));
+            false
+        });
+        self.pending = pending;
+        Ok(heard)
     }
 
-    fn sleep(&self) -> io::Result<()> {
-        let mut fds: Vec<_> = self
-            .pending
-            .iter()
-            .map(|one| {
-                // SAFETY: I1. Whoever pushed the operation keeps its descriptor open until the
-                // completion, as the kernel would.
-                PollFd::new(unsafe { BorrowedFd::borrow_raw(one.fd) }, PollFlags::POLLIN)
-            })
-            .collect();
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+    fn asked(&self, fd: RawFd) -> Option<usize> {
+        self.fds.iter().position(|asked| asked.fd == fd)
     }
 
     /// Ends everything with ECANCELED.
     pub(crate) fn cancel_all(&mut self, completed: &mut Vec<(Key, i32)>) {
+        self.reads = 0;
         completed.extend(self.pending.drain(..).map(|one| (one.key, -libc::ECANCELED)));
+    }
+}
+
+/// Writes at once.
+pub(super) fn write(fd: BorrowedFd<'_>, list: *const libc::iovec, count: usize) -> i32 {
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    loop {
+        // SAFETY: I1. The slot is lent: its list and what that points to stay as they are.
+        let done = unsafe { libc::writev(fd.as_raw_fd(), list, count) };
+        match result(done) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return -(errno as i32),
+            Ok(count) => return count,
+        }
     }
 }
 
 /// The result, or nothing if it would block.
 fn attempt(one: &Pending) -> Option<i32> {
-    let done = match one.operation {
-        Operation::Read { at, len } => {
-            // SAFETY: I1. The slot is lent: `at` and `len` lie in its frame, and nothing of ours
-            // looks at it before the completion.
-            unsafe { libc::read(one.fd, at.cast(), len) }
-        }
-        Operation::Write { list, count } => {
-            let count = i32::try_from(count).unwrap_or(i32::MAX);
-            // SAFETY: I1. The slot is lent: its list and what that points to stay as they are.
-            unsafe { libc::writev(one.fd, list, count) }
-        }
-        Operation::Poll => return readable(one.fd),
-    };
+    let Operation::Read { at, len } = one.operation else { return Some(1) };
+    // SAFETY: I1. The slot is lent: `at` and `len` lie in its frame, and nothing of ours
+    // looks at it before the completion.
+    let done = unsafe { libc::read(one.fd, at.cast(), len) };
     match result(done) {
         Err(Errno::EAGAIN | Errno::EINTR) => None,
         Err(errno) => Some(-(errno as i32)),
         Ok(count) => Some(count),
-    }
-}
-
-fn readable(fd: RawFd) -> Option<i32> {
-    // SAFETY: I1. Whoever pushed the operation keeps the descriptor open.
-    let mut fds = [PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::ZERO) {
-        Ok(0) | Err(_) => None,
-        Ok(_) => Some(1),
     }
 }

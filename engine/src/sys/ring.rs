@@ -1,7 +1,11 @@
 //! The owner of an io_uring: what is pushed is submitted, what completes comes back by its key.
 //!
-//! Two backends serve the same few operations: a real ring, and [`Plain`] system calls where a
-//! seccomp profile or `kernel.io_uring_disabled` forbids rings.
+//! Two backends serve the same few operations: a real ring, and [`Plain`] system calls. Those are
+//! all there is where a seccomp profile or `kernel.io_uring_disabled` forbids rings. With a ring
+//! they serve the device while nothing else is in flight and one read keeps up: waiting by
+//! `poll(2)` and reading then takes less than a READ of the ring, which tries, arms a poll of its
+//! own and tries again, and an answer that is written at once wakes its caller before the next
+//! wait is prepared. What the ring has, it keeps until its completion.
 //!
 //! # Ownership
 //! A push consumes a [`Lent`] slot; the kernel may use its memory until the completion with that
@@ -25,7 +29,7 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 use super::Key;
 use super::arena::{Lent, Memory};
 use super::file::{FileOperation, length};
-use super::plain::Plain;
+use super::plain::{self, Plain};
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +45,14 @@ type Uring = IoUring<Entry128, cqueue::Entry>;
 
 enum Backend {
     Uring(Box<Uring>),
-    Plain(Plain),
+    Forbidden,
 }
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uring(_) => "io_uring",
-            Self::Plain(_) => "system calls",
+            Self::Forbidden => "system calls",
         })
     }
 }
@@ -57,6 +61,12 @@ impl fmt::Debug for Backend {
 #[derive(Debug)]
 pub(crate) struct Ring {
     backend: Backend,
+    /// What the ring was not given.
+    plain: Plain,
+    /// Completions that the ring owes.
+    in_flight: usize,
+    /// One of these: the poll of a descriptor, which need not be waited for by the ring.
+    watched: Option<(Key, RawFd)>,
     completed: Vec<(Key, i32)>,
     enters: u64,
 }
@@ -86,11 +96,18 @@ impl Ring {
 
     /// The same operations by plain system calls; entries of FUSE-over-io_uring are refused.
     pub(crate) fn plain() -> Self {
-        Self::over(Backend::Plain(Plain::default()))
+        Self::over(Backend::Forbidden)
     }
 
     fn over(backend: Backend) -> Self {
-        Self { backend, completed: Vec::with_capacity(256), enters: 0 }
+        Self {
+            backend,
+            plain: Plain::default(),
+            in_flight: 0,
+            watched: None,
+            completed: Vec::with_capacity(256),
+            enters: 0,
+        }
     }
 
     /// System calls that were made to submit or wait.
@@ -99,54 +116,33 @@ impl Ring {
     }
 
     /// Reads one message from the device into the frame of a slot.
-    pub(crate) fn read_frame(
-        &mut self,
-        key: Key,
-        device: BorrowedFd<'_>,
-        slot: &Lent,
-    ) -> io::Result<()> {
+    pub(crate) fn read_frame(&mut self, key: Key, device: BorrowedFd<'_>, slot: &Lent) {
         let (at, len) = slot.frame();
-        match &mut self.backend {
-            Backend::Plain(plain) => plain.read(key, device.as_raw_fd(), at, len),
-            Backend::Uring(_) => {
-                let len = u32::try_from(len).unwrap_or(u32::MAX);
-                let read = opcode::Read::new(types::Fd(device.as_raw_fd()), at, len).build();
-                self.push(Entry128::from(read.user_data(key)))?;
-            }
-        }
-        Ok(())
+        self.plain.read(key, device.as_raw_fd(), at, len);
     }
 
-    /// Writes a reply to the device from the segments of a slot.
+    /// Writes a reply to the device from the segments of a slot: `at_once`, unless the ring has
+    /// something to do anyway, or in the next turn.
     pub(crate) fn write_reply(
         &mut self,
         key: Key,
         device: BorrowedFd<'_>,
         slot: &Lent,
+        at_once: bool,
     ) -> io::Result<()> {
         let (list, count) = slot.segments();
-        match &mut self.backend {
-            Backend::Plain(plain) => plain.write(key, device.as_raw_fd(), list, count),
-            Backend::Uring(_) => {
-                let count = u32::try_from(count).unwrap_or(u32::MAX);
-                let write = opcode::Writev::new(types::Fd(device.as_raw_fd()), list, count).build();
-                self.push(Entry128::from(write.user_data(key)))?;
-            }
+        if matches!(self.backend, Backend::Forbidden) || at_once && self.is_idle() {
+            self.completed.push((key, plain::write(device, list, count)));
+            return Ok(());
         }
-        Ok(())
+        let fd = types::Fd(device.as_raw_fd());
+        let write = opcode::Writev::new(fd, list, length(count)).build();
+        self.push(Entry128::from(write.user_data(key)))
     }
 
     /// Waits until a descriptor (an eventfd) is readable.
-    pub(crate) fn poll_readable(&mut self, key: Key, fd: BorrowedFd<'_>) -> io::Result<()> {
-        match &mut self.backend {
-            Backend::Plain(plain) => plain.poll(key, fd.as_raw_fd()),
-            Backend::Uring(_) => {
-                let mask = u32::from(libc::POLLIN.cast_unsigned());
-                let poll = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), mask).build();
-                self.push(Entry128::from(poll.user_data(key)))?;
-            }
-        }
-        Ok(())
+    pub(crate) fn poll_readable(&mut self, key: Key, fd: BorrowedFd<'_>) {
+        self.plain.poll(key, fd.as_raw_fd());
     }
 
     /// Lends a slot to a queue of FUSE-over-io_uring: `fs/fuse/dev_uring.c, fuse_uring_cmd`.
@@ -173,7 +169,7 @@ impl Ring {
             }
         };
         match &mut self.backend {
-            Backend::Plain(_) => Err(io::ErrorKind::Unsupported.into()),
+            Backend::Forbidden => Err(io::ErrorKind::Unsupported.into()),
             Backend::Uring(_) => self.push(entry.user_data(key)),
         }
     }
@@ -181,8 +177,8 @@ impl Ring {
     /// Begins an operation on a file. Whoever calls keeps it open, and its memory as it is, until
     /// the completion (I9).
     pub(crate) fn file(&mut self, key: Key, fd: RawFd, what: FileOperation) -> io::Result<()> {
-        if let Backend::Plain(plain) = &mut self.backend {
-            plain.file(key, fd, what);
+        if matches!(self.backend, Backend::Forbidden) {
+            self.completed.push((key, what.perform(fd)));
             return Ok(());
         }
         self.push(Entry128::from(what.entry(fd).user_data(key)))
@@ -204,20 +200,23 @@ impl Ring {
         }
         let read = opcode::Read::new(types::Fd(fd), at, length(len)).offset(offset).build();
         let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
-        self.push(Entry128::from(read.flags(flags).user_data(key)))
+        self.push(Entry128::from(read.flags(flags).user_data(key)))?;
+        // One completion for the two.
+        self.in_flight -= 1;
+        Ok(())
     }
 
     /// Whether the kernel has taken all that was pushed.
     pub(crate) fn all_submitted(&mut self) -> bool {
         match &mut self.backend {
-            Backend::Plain(_) => true,
+            Backend::Forbidden => true,
             Backend::Uring(uring) => uring.submission().is_empty(),
         }
     }
 
     fn room(&mut self) -> usize {
         match &mut self.backend {
-            Backend::Plain(_) => usize::MAX,
+            Backend::Forbidden => usize::MAX,
             Backend::Uring(uring) => {
                 let queue = uring.submission();
                 queue.capacity() - queue.len()
@@ -230,7 +229,7 @@ impl Ring {
     pub(crate) fn cancel(&mut self, key: Key) -> io::Result<()> {
         match &mut self.backend {
             // There they are complete at once.
-            Backend::Plain(_) => Ok(()),
+            Backend::Forbidden => Ok(()),
             Backend::Uring(_) => {
                 let cancel = opcode::AsyncCancel::new(key).build();
                 self.push(Entry128::from(cancel.user_data(super::NOBODY)))
@@ -246,6 +245,7 @@ impl Ring {
             // SAFETY: I1, I9. Every operation above uses the memory of a `Lent` slot, or `Memory`
             // that its caller keeps, until its completion was taken (I6).
             if unsafe { uring.submission().push(&entry) }.is_ok() {
+                self.in_flight += 1;
                 return Ok(());
             }
             self.make_room()?;
@@ -258,22 +258,49 @@ impl Ring {
         self.early().map(drop)
     }
 
-    /// Submits what was pushed and waits until `wait` completions are there (0: does not wait).
+    /// Whether the ring has nothing to do, but for a poll perhaps.
+    fn is_idle(&self) -> bool {
+        self.in_flight == usize::from(self.watched.is_some())
+    }
+
+    /// Submits what was pushed and waits until `wait` completions are there (0: does not wait), or
+    /// with the ring left out until there is one more.
     pub(crate) fn turn(&mut self, wait: usize) -> io::Result<()> {
-        // What `early` found is there already.
         let wait = wait.saturating_sub(self.completed.len());
-        self.enters += 1;
-        let done = match &mut self.backend {
-            Backend::Plain(plain) => plain.turn(wait, &mut self.completed),
-            Backend::Uring(uring) if wait == 0 => {
-                // GETEVENTS is what runs deferred task work, also without waiting.
-                let count = uring.submission().len();
-                let count = u32::try_from(count).unwrap_or(u32::MAX);
-                const GETEVENTS: u32 = 1;
-                // SAFETY: no argument block; what was pushed is sound by `push` (I1).
-                unsafe { uring.submitter().enter::<()>(count, 0, GETEVENTS, None) }.map(drop)
+        let forbidden = matches!(self.backend, Backend::Forbidden);
+        if forbidden || self.is_idle() && self.plain.reads() <= 1 {
+            self.enters += 1;
+            let watched = self.watched.map(|(_, fd)| fd);
+            let heard = self.plain.turn(wait, watched, &mut self.completed)?;
+            return if heard { self.enter(0) } else { Ok(()) };
+        }
+        self.hand_over()?;
+        self.enter(wait)
+    }
+
+    /// Gives the ring what waits without it.
+    fn hand_over(&mut self) -> io::Result<()> {
+        while let Some(one) = self.plain.give() {
+            if !one.is_read() {
+                assert!(self.watched.is_none(), "one descriptor is polled at a time");
+                self.watched = Some((one.key, one.fd));
             }
-            Backend::Uring(uring) => uring.submit_and_wait(wait).map(drop),
+            self.push(Entry128::from(one.entry().user_data(one.key)))?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, wait: usize) -> io::Result<()> {
+        let Backend::Uring(uring) = &mut self.backend else { return Ok(()) };
+        self.enters += 1;
+        let done = if wait == 0 {
+            // GETEVENTS is what runs deferred task work, also without waiting.
+            const GETEVENTS: u32 = 1;
+            let count = length(uring.submission().len());
+            // SAFETY: no argument block; what was pushed is sound by `push` (I1).
+            unsafe { uring.submitter().enter::<()>(count, 0, GETEVENTS, None) }.map(drop)
+        } else {
+            uring.submit_and_wait(wait).map(drop)
         };
         match done {
             // EBUSY: the completion queue is full; taking from it is the cure.
@@ -291,6 +318,7 @@ impl Ring {
 
     /// As [`Ring::turn`], but waits no longer than `limit`.
     pub(crate) fn turn_within(&mut self, wait: usize, limit: Duration) -> io::Result<()> {
+        let wait = wait.saturating_sub(self.completed.len());
         let Backend::Uring(uring) = &mut self.backend else {
             return self.turn(0);
         };
@@ -305,7 +333,7 @@ impl Ring {
 
     /// Submits what was pushed and looks at what completed at once; it stays to be taken.
     pub(crate) fn early(&mut self) -> io::Result<&[(Key, i32)]> {
-        self.turn(0)?;
+        self.enter(0)?;
         let mut taken = std::mem::take(&mut self.completed);
         self.completions(&mut taken);
         self.completed = taken;
@@ -315,10 +343,12 @@ impl Ring {
     /// Moves the completions that are there into `taken`, oldest first, as (key, result).
     pub(crate) fn completions(&mut self, taken: &mut Vec<(Key, i32)>) {
         taken.append(&mut self.completed);
-        match &mut self.backend {
-            Backend::Plain(_) => {}
-            Backend::Uring(uring) => {
-                taken.extend(uring.completion().map(|done| (done.user_data(), done.result())));
+        if let Backend::Uring(uring) = &mut self.backend {
+            for done in uring.completion() {
+                let key = done.user_data();
+                self.in_flight -= 1;
+                self.watched.take_if(|(watched, _)| *watched == key);
+                taken.push((key, done.result()));
             }
         }
     }
@@ -326,15 +356,13 @@ impl Ring {
     /// Asks the kernel to end everything in flight. Entries of FUSE-over-io_uring are not
     /// affected: they end with their connection.
     pub(crate) fn cancel_all(&mut self) {
-        match &mut self.backend {
-            Backend::Plain(plain) => plain.cancel_all(&mut self.completed),
-            Backend::Uring(uring) => {
-                let timeout = types::Timespec::new().nsec(100_000_000);
-                let everything = types::CancelBuilder::any();
-                // ENOENT: nothing was in flight. Any other error leaves the loans open, and
-                // whoever drops the arena then leaks it (I6).
-                let _ = uring.submitter().register_sync_cancel(Some(timeout), everything);
-            }
+        self.plain.cancel_all(&mut self.completed);
+        if let Backend::Uring(uring) = &mut self.backend {
+            let timeout = types::Timespec::new().nsec(100_000_000);
+            let everything = types::CancelBuilder::any();
+            // ENOENT: nothing was in flight. Any other error leaves the loans open, and
+            // whoever drops the arena then leaks it (I6).
+            let _ = uring.submitter().register_sync_cancel(Some(timeout), everything);
         }
     }
 }
@@ -368,7 +396,7 @@ fn restrict(ring: &Submitter<'_>) -> io::Result<()> {
 fn with_len(mut entry: Entry128, count: usize) -> Entry128 {
     const LEN_AT: usize = 24;
     const _: () = assert!(size_of::<Entry128>() == 128);
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let count = length(count);
     let place = (&raw mut entry).cast::<u8>().wrapping_add(LEN_AT).cast::<u32>();
     // SAFETY: `Entry128` is `repr(C)` and begins with `struct io_uring_sqe`, whose `len` is the
     // aligned u32 at byte 24 (include/uapi/linux/io_uring.h); `entry` is a live local.
@@ -378,6 +406,13 @@ fn with_len(mut entry: Entry128, count: usize) -> Entry128 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    use super::super::arena::Arena;
     use super::*;
 
     #[test]
@@ -408,5 +443,78 @@ mod tests {
         taken.clear();
         ring.completions(&mut taken);
         assert_eq!((taken, bytes), (vec![(9, 8)], [0; 8]));
+    }
+
+    /// A slot's frame, and an eventfd in the place of the device.
+    fn device() -> (Rc<Arena>, EventFd) {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        (Arena::new(2, 8192, 4096).unwrap(), EventFd::from_value_and_flags(0, flags).unwrap())
+    }
+
+    fn taken(ring: &mut Ring, wait: usize) -> Vec<(Key, i32)> {
+        ring.turn(wait).unwrap();
+        let mut taken = Vec::new();
+        ring.completions(&mut taken);
+        taken
+    }
+
+    #[test]
+    fn a_ring_is_left_out_while_one_read_waits_alone() {
+        let Ok(mut ring) = Ring::new(8) else { return eprintln!("SKIPPED: no ring") };
+        let (arena, device) = device();
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        let (pipe, end) = nix::unistd::pipe().unwrap();
+        let read = |ring: &mut Ring, key, slot| {
+            ring.read_frame(key, device.as_fd(), &arena.hold(slot).lend());
+        };
+        ring.poll_readable(1, bell.as_fd());
+        read(&mut ring, 2, 0);
+        assert_eq!(taken(&mut ring, 0), []);
+        device.write(1).unwrap();
+        assert_eq!(taken(&mut ring, 1), [(2, 8)]);
+        assert_eq!((ring.in_flight, ring.plain.reads()), (0, 0), "the ring had nothing");
+        arena.reclaim(0);
+
+        // An operation on a file takes all that waits with it.
+        let mut byte = [0];
+        let at = Memory { at: byte.as_mut_ptr(), len: 1 };
+        ring.file(3, pipe.as_raw_fd(), FileOperation::Read { at, offset: u64::MAX }).unwrap();
+        read(&mut ring, 4, 0);
+        assert_eq!(taken(&mut ring, 0), []);
+        assert_eq!((ring.in_flight, ring.plain.reads()), (3, 0));
+        device.write(1).unwrap();
+        assert_eq!(taken(&mut ring, 1), [(4, 8)]);
+        arena.reclaim(0);
+        nix::unistd::write(&end, b"x").unwrap();
+        assert_eq!(taken(&mut ring, 1), [(3, 1)]);
+
+        // The poll stays with the ring, and is heard all the same.
+        read(&mut ring, 5, 0);
+        bell.write(1).unwrap();
+        assert_eq!(taken(&mut ring, 1), [(1, 1)]);
+        assert_eq!((ring.in_flight, ring.plain.reads()), (0, 1));
+        // A second read asks for turns that take many.
+        read(&mut ring, 6, 1);
+        assert_eq!(taken(&mut ring, 0), []);
+        assert_eq!((ring.in_flight, ring.plain.reads()), (2, 0));
+        ring.cancel_all();
+        let mut ended = taken(&mut ring, 2);
+        ended.sort_unstable();
+        assert_eq!(ended, [(5, -libc::ECANCELED), (6, -libc::ECANCELED)]);
+        (0..2).for_each(|slot| arena.reclaim(slot));
+    }
+
+    #[test]
+    fn what_waits_without_a_ring_is_cancelled_too() {
+        for mut ring in Ring::new(8).into_iter().chain([Ring::plain()]) {
+            let (arena, device) = device();
+            ring.read_frame(1, device.as_fd(), &arena.hold(0).lend());
+            ring.cancel_all();
+            let start = Instant::now();
+            ring.turn_within(1, Duration::from_secs(20)).unwrap();
+            assert!(start.elapsed().as_secs() < 10, "it looked at the ring alone");
+            assert_eq!(taken(&mut ring, 0), [(1, -libc::ECANCELED)]);
+            arena.reclaim(0);
+        }
     }
 }

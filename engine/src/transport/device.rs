@@ -6,9 +6,9 @@
 //! other (`fs/fuse/dev.c, fuse_dev_do_write`).
 //!
 //! # Ordering
-//! One read is armed while the shard keeps up. Now and then it is two: when both bring a request
-//! there is a backlog, and while every armed read of a turn does, the number doubles, so that a
-//! turn takes many requests; otherwise it falls back by one.
+//! One read is armed while the shard keeps up, and answers are written at once. Now and then it is
+//! two: when both bring a request there is a backlog, and while every armed read of a turn does,
+//! the number doubles, so that a turn takes many requests; otherwise it falls back by one.
 //!
 //! Never known here: what the operations mean. Neighbour: `uring` keeps one of these beside its
 //! entries as the classic lane.
@@ -196,7 +196,7 @@ impl Transport for DeviceTransport {
         while self.armed < self.appetite.reads {
             let Some(slot) = self.idle.pop() else { break };
             let lent = arena.hold(slot).lend();
-            ring.read_frame(Kind::Read.key(slot), self.fd.as_fd(), &lent)?;
+            ring.read_frame(Kind::Read.key(slot), self.fd.as_fd(), &lent);
             self.armed += 1;
         }
         self.was_armed = self.armed;
@@ -240,7 +240,7 @@ impl Transport for DeviceTransport {
             OutHeader::new(answer.unique, result.map(|_| ()), *result.as_ref().unwrap_or(&0));
         frame::put_out_header(held.reply_header_mut(), &header);
         let lent = held.lend_reply(body);
-        ring.write_reply(Kind::Write.key(slot), self.fd.as_fd(), &lent)?;
+        ring.write_reply(Kind::Write.key(slot), self.fd.as_fd(), &lent, self.appetite.reads == 1)?;
         self.leaving += 1;
         Ok(false)
     }

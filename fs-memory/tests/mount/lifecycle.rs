@@ -280,7 +280,9 @@ fn a_shard_that_fails_ends_the_mount(transport: Transport) {
     let shard = tasks.map(|task| task.unwrap().path()).find(|task| name(task) == "fusewire-1\n");
     let shard = shard.expect("a second shard");
     let mut strace = Command::new("strace");
-    strace.args(["-qq", "-o", "/dev/null", "-e", "inject=io_uring_enter:error=EFAULT:when=1+"]);
+    // Whichever it waits by.
+    let fault = "inject=io_uring_enter,?poll,ppoll:error=EFAULT:when=1+";
+    strace.args(["-qq", "-o", "/dev/null", "-e", fault]);
     let Ok(mut strace) = strace.arg("-p").arg(shard.file_name().unwrap()).spawn() else {
         return system::skipped("a_shard_that_fails_ends_the_mount", "strace is not installed");
     };
