@@ -88,7 +88,8 @@ pub enum Notification<'a> {
     /// UNLINK, an exclusive CREATE) fails the second time, and a handle that OPEN or CREATE gave
     /// the first time is never released.
     Resend,
-    /// End the timeouts of all names at once. Since 7.44.
+    /// Make all cached names invalid at once. Since 7.44. What is mounted on one of them is detached
+    /// when it is looked at again.
     IncEpoch,
     /// Drop these inodes if nothing uses them; FORGETs follow. Since 7.45.
     Prune {
@@ -226,8 +227,8 @@ impl fmt::Display for Notification<'_> {
     }
 }
 
-/// Why the bytes are no notification that the kernel takes: EINVAL for the writer, or
-/// ENAMETOOLONG for a name that is longer than [`NAME_MAX`].
+/// Why the bytes are no notification: EINVAL for the writer, or ENAMETOOLONG for a name that is longer
+/// than [`NAME_MAX`]. [`Notification::decode`] says what the kernel takes all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("notification {code}: {field}: {expected}")]
 pub struct NotifyError {
@@ -241,7 +242,7 @@ pub struct NotifyError {
 
 /// The longest name that the kernel takes from a server, bytes (`FUSE_NAME_MAX`).
 ///
-/// Kernel: fs/fuse/fuse_i.h. It was 1024 before Linux 6.14.
+/// Kernel: fs/fuse/fuse_i.h. It is 1024 before Linux 6.14, and until MAX_PAGES is agreed.
 pub const NAME_MAX: usize = 4095;
 
 /// What is left of a message.
@@ -253,8 +254,11 @@ struct Body<'a> {
 impl<'a> Notification<'a> {
     /// Decodes what is written to the device: its header, and `body`, everything behind it.
     ///
-    /// The nodeids of PRUNE must stand at an address that is a multiple of 8. A name may not
-    /// contain a slash, which the kernel does not check: no such name can be cached.
+    /// The nodeids of PRUNE must stand at an address that is a multiple of 8.
+    ///
+    /// This is stricter than the kernel, which looks at no body of RESEND and INC_EPOCH, puts a NUL
+    /// over whatever ends a name, and takes a name that is empty or has a slash or a NUL inside: no
+    /// such name can be cached. It is laxer where MAX_PAGES is not agreed: see [`NAME_MAX`].
     ///
     /// Kernel: fs/fuse/dev.c, `fuse_notify`.
     ///

@@ -36,6 +36,8 @@ pub fn negotiate(data: &[u8]) {
     assert_eq!(agreed.encode(&mut body[..63]).unwrap_err().needed, 64);
     let kernel = Kernel::process_init_reply(&body, &wishes, &limits);
     kernel.agrees(&agreed, &limits);
+    let observed = Agreement::observed(&offer, &agreed.init_out(), &limits);
+    assert_eq!(observed, Some(agreed.without_reasons()), "seen from outside");
     nothing_is_lost_in_silence(&offer, &wishes, &agreed);
     sizes(&agreed);
 }
@@ -82,6 +84,8 @@ struct Kernel {
 }
 
 const INIT_EXT: u64 = 1 << 30;
+/// What the header of 7.45 names: bits 0 to 42, of which 31 is reserved.
+const NAMED: u64 = (1 << 43) - 1 - (1 << 31);
 const MAX_PAGES: u64 = 1 << 22;
 const WRITEBACK_CACHE: u64 = 1 << 16;
 const POSIX_ACL: u64 = 1 << 20;
@@ -157,6 +161,7 @@ fn nothing_is_lost_in_silence(offer: &Offer, wishes: &Wishes, agreed: &Agreement
     let [offered, wished, granted] = [offer.flags, wishes.flags, agreed.flags].map(|f| f.bits());
     assert_eq!(granted & !offered, 0, "accepted without an offer");
     assert_eq!(granted & !wished & !INIT_EXT, 0, "accepted without a wish");
+    assert_eq!(granted & !NAMED, 0, "a promise that nobody knows");
     let labels = granted & SECURITY_CTX != 0;
     assert!(!labels || agreed.minor >= 38, "labels that no header counts");
     assert!(agreed.minor <= offer.minor && (31..=45).contains(&agreed.minor));
@@ -165,7 +170,10 @@ fn nothing_is_lost_in_silence(offer: &Offer, wishes: &Wishes, agreed: &Agreement
     for reason in agreed.reasons() {
         assert!(!std::format!("{reason}").contains('\n'));
         explained |= match reason {
-            Reason::NotOffered(flags) | Reason::WithoutInitExt(flags) => flags.bits(),
+            Reason::NotOffered(flags) | Reason::WithoutInitExt(flags) | Reason::Unknown(flags) => {
+                flags.bits()
+            }
+            Reason::ExportSupportTakenBack => 1 << 4,
             Reason::SecurityCtxUncounted => SECURITY_CTX,
             Reason::IdmapWithoutPermissions => ALLOW_IDMAP,
             Reason::PassthroughWithWriteback => PASSTHROUGH,

@@ -82,6 +82,28 @@ impl Reply {
     }
 }
 
+/// The same as a commit on the ring.
+fn committed(asked: &Asked, question: &Question<'_>, header: &OutHeader, body: &[u8]) {
+    let asked = asked.with_lane(Lane::Ring);
+    let framed = question.committed(header.unique.0, header.error, body);
+    let decoded = decode(&asked, header, body);
+    // Here the unique is the caller's business.
+    assert!(decoded.is_ok() == framed.is_ok() || header.unique.0 == 0, "{asked:?}: {decoded:?}");
+    let verdict = judge(&asked, &Known::default(), header, body);
+    let expected = match framed {
+        Err(()) => Some(false),
+        Ok(None) => Some(!question.is_start()),
+        Ok(Some(_)) => values_fit(question, body),
+    };
+    match verdict {
+        Verdict::Accepted { .. } => assert_ne!(expected, Some(false), "{asked:?}"),
+        Verdict::Refused(refusal) => {
+            assert_ne!(expected, Some(true), "{asked:?}: {refusal:?}");
+            assert_eq!(refusal.writer, None, "a commit succeeds");
+        }
+    }
+}
+
 /// One reply to one request: the codec, `judge` and the rules by the offsets of the header agree.
 /// Gives the opcode if there was a body.
 fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) -> Option<u32> {
@@ -99,6 +121,12 @@ fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) -> Option<u32> 
         }
     }
     let is_taken = matches!(verdict, Verdict::Accepted { .. });
+    if let Verdict::Refused(refusal) = &verdict
+        && question.is_plain()
+    {
+        assert_eq!(refusal.writer.is_some(), framed.is_err(), "{asked:?}: {refusal:?}");
+    }
+    committed(asked, question, header, body);
     match decoded {
         Err(error) => {
             assert!(!is_taken, "{error}");
@@ -117,10 +145,6 @@ fn answer(asked: &Asked, question: &Question<'_>, reply: &Reply) -> Option<u32> 
                 assert_eq!(is_taken, fits, "{asked:?}: {reply:?}: {verdict:?}");
             }
             assert!(std::format!("{reply}").len() < 2000 + 8 * body.len());
-            let on_ring = asked.with_lane(Lane::Ring);
-            assert_eq!(decode(&on_ring, header, body), Ok(Ok(reply)));
-            let verdict = judge(&on_ring, &known, header, body);
-            assert_eq!(matches!(verdict, Verdict::Accepted { .. }), is_taken);
             asked.opcode().map(Opcode::raw)
         }
     }

@@ -35,6 +35,11 @@ impl<'a> Question<'a> {
         matches!(self.name, "FUSE_INIT" | "CUSE_INIT")
     }
 
+    /// Whether the length of a body tells whether it can be read.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.is_start() && self.name != "FUSE_IOCTL"
+    }
+
     /// Whether header and length of an answer are right; then the form of its body, if any.
     pub(super) fn framed(
         &self,
@@ -42,14 +47,43 @@ impl<'a> Question<'a> {
         error: i32,
         body: &[u8],
     ) -> Result<Option<&'static str>, ()> {
-        let silent = ["FUSE_FORGET", "FUSE_BATCH_FORGET", "FUSE_NOTIFY_REPLY"];
         let is_whole = len as usize == 16 + body.len();
-        if !is_whole || !(-511..=0).contains(&error) || silent.contains(&self.name) {
+        if !is_whole || !(-511..=0).contains(&error) || self.is_silent() {
             return Err(());
         }
         if error != 0 {
             return if body.is_empty() { Ok(None) } else { Err(()) };
         }
+        self.form(body)
+    }
+
+    /// The same of a commit on the ring (dev_uring.c, `fuse_uring_commit`).
+    pub(super) fn committed(
+        &self,
+        unique: u64,
+        error: i32,
+        body: &[u8],
+    ) -> Result<Option<&'static str>, ()> {
+        match error {
+            _ if unique == 0 => Err(()),
+            0 if self.is_silent() => {
+                if body.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(())
+                }
+            }
+            0 => self.form(body),
+            -511..0 => Ok(None),
+            _ => Err(()),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        ["FUSE_FORGET", "FUSE_BATCH_FORGET", "FUSE_NOTIFY_REPLY"].contains(&self.name)
+    }
+
+    fn form(&self, body: &[u8]) -> Result<Option<&'static str>, ()> {
         let form = self.forms.iter().find(|(_, fixed)| self.fits(*fixed, body)).ok_or(())?;
         Ok(Some(form.0))
     }

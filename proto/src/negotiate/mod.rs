@@ -5,6 +5,7 @@
 //! line each, for the report at mount. The kernel's own checks of the reply are
 //! fs/fuse/inode.c, `process_init_reply`.
 
+mod observed;
 mod reason;
 
 pub use reason::{Reason, WriteBound};
@@ -12,10 +13,13 @@ pub use reason::{Reason, WriteBound};
 use reason::Reasons;
 
 use crate::abi;
+use bitflags::Flags;
+
 use crate::flags::InitFlags;
 use crate::op;
 use crate::opcode::Opcode;
 use crate::reply::Reply;
+use crate::request::Forms;
 use crate::writer::TooSmall;
 
 /// What the kernel keeps of background requests if nothing is said.
@@ -35,10 +39,26 @@ pub const URING_PAYLOAD_MIN: u32 = 72 * 1024;
 const TIME_GRANULARITY_MAX: u32 = 1_000_000_000;
 /// Deepest stacking that the kernel allows (`FILESYSTEM_MAX_STACK_DEPTH`).
 const MAX_STACK_DEPTH: u32 = 2;
+/// All capabilities that this crate can keep a promise about: those that have a name, but for the
+/// reserved bit.
+const KNOWN: InitFlags = {
+    let (mut known, mut at) = (InitFlags::empty(), 0);
+    while at < InitFlags::FLAGS.len() {
+        #[expect(clippy::indexing_slicing, reason = "the compiler does it")]
+        let flag = &InitFlags::FLAGS[at];
+        if flag.is_named() {
+            known = known.union(*flag.value());
+        }
+        at += 1;
+    }
+    known.difference(InitFlags::INIT_RESERVED)
+};
 /// The first minor version whose requests count their extensions in the header.
 ///
 /// Before it (Linux 5.17 to 6.2) a label followed the name of a new file uncounted.
 const EXTENSIONS_MINOR: u32 = 38;
+/// The first minor version whose INIT has 64 bytes.
+const INIT_EXT_MINOR: u32 = 36;
 /// The kernel looks for late requests this often, seconds, and raises a shorter timeout.
 const REQUEST_TIMEOUT_MIN: u16 = 15;
 
@@ -79,7 +99,9 @@ pub struct Wishes {
     pub time_granularity: u32,
     /// With PASSTHROUGH: 1, or 2 if backing files may be stacked themselves; 0 for 1.
     pub max_stack_depth: u32,
-    /// With REQUEST_TIMEOUT: seconds after which an unanswered request ends the connection.
+    /// With REQUEST_TIMEOUT: seconds after which an unanswered request ends the connection. The
+    /// kernel takes fs.fuse.max_request_timeout if that is less, and says so nowhere; for 0 it takes
+    /// fs.fuse.default_request_timeout.
     pub request_timeout: u16,
     /// Whether the mount has the option default_permissions.
     pub default_permissions: bool,
@@ -259,6 +281,7 @@ fn agree_flags(offer: &Offer, wishes: &Wishes, reasons: &mut Reasons) -> InitFla
         }
     };
     refuse(&mut { wished }, !offer.flags, Reason::NotOffered);
+    refuse(&mut flags, !KNOWN, Reason::Unknown);
     if offer.minor < EXTENSIONS_MINOR {
         refuse(&mut flags, InitFlags::SECURITY_CTX, |_| Reason::SecurityCtxUncounted);
     }
@@ -274,6 +297,9 @@ fn agree_flags(offer: &Offer, wishes: &Wishes, reasons: &mut Reasons) -> InitFla
     }
     if !flags.contains(InitFlags::DO_READDIRPLUS) {
         refuse(&mut flags, InitFlags::READDIRPLUS_AUTO, |_| Reason::ReaddirplusAutoAlone);
+    }
+    if flags.contains(InitFlags::NO_EXPORT_SUPPORT) {
+        refuse(&mut flags, InitFlags::EXPORT_SUPPORT, |_| Reason::ExportSupportTakenBack);
     }
     if flags.contains(InitFlags::AUTO_INVAL_DATA) {
         refuse(&mut flags, InitFlags::EXPLICIT_INVAL_DATA, |_| Reason::ExplicitInvalWithAuto);
@@ -393,6 +419,13 @@ impl Agreement {
             request_timeout: self.request_timeout,
             unused: [0; 11],
         }
+    }
+
+    /// The forms of requests that follow from it, for [`Operation::encode`](crate::Operation::encode).
+    #[must_use]
+    pub const fn forms(&self) -> Forms {
+        let setxattr_ext = self.flags.contains(InitFlags::SETXATTR_EXT);
+        Forms { setxattr_ext, init_ext: self.minor >= INIT_EXT_MINOR }
     }
 
     /// Writes the body of the reply to INIT to the start of `out` and returns its length, 64.

@@ -19,6 +19,8 @@ pub enum Reason {
     },
     /// These capabilities were wished and not offered.
     NotOffered(InitFlags),
+    /// These capabilities were wished and offered, and nothing is known of them here.
+    Unknown(InitFlags),
     /// These capabilities stand in the high word, which does not count without INIT_EXT.
     WithoutInitExt(InitFlags),
     /// SECURITY_CTX: a kernel below 7.38 sends labels without their length in the header.
@@ -36,6 +38,8 @@ pub enum Reason {
     },
     /// READDIRPLUS_AUTO: it chooses when to use DO_READDIRPLUS, which is not agreed.
     ReaddirplusAutoAlone,
+    /// EXPORT_SUPPORT: NO_EXPORT_SUPPORT takes it back.
+    ExportSupportTakenBack,
     /// EXPLICIT_INVAL_DATA: AUTO_INVAL_DATA wins over it.
     ExplicitInvalWithAuto,
     /// The longest WRITE is another one than wished.
@@ -129,6 +133,9 @@ impl fmt::Display for Reason {
             Self::NotOffered(flags) => {
                 write!(f, "{}: not offered by the kernel", Names(flags))
             }
+            Self::Unknown(flags) => {
+                write!(f, "{}: not known to protocol 7.45", Names(flags))
+            }
             Self::WithoutInitExt(flags) => {
                 write!(f, "{}: INIT_EXT is not offered by the kernel", Names(flags))
             }
@@ -148,6 +155,9 @@ impl fmt::Display for Reason {
             ),
             Self::ReaddirplusAutoAlone => {
                 f.write_str("READDIRPLUS_AUTO: means nothing without DO_READDIRPLUS")
+            }
+            Self::ExportSupportTakenBack => {
+                f.write_str("EXPORT_SUPPORT: taken back by NO_EXPORT_SUPPORT")
             }
             Self::ExplicitInvalWithAuto => {
                 f.write_str("EXPLICIT_INVAL_DATA: overruled by AUTO_INVAL_DATA")
@@ -180,7 +190,7 @@ impl fmt::Display for Reason {
 /// All reasons of an agreement. There are fewer kinds than places, and each comes at most once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reasons {
-    places: [Option<Reason>; 16],
+    places: [Option<Reason>; 18],
 }
 
 #[cfg(feature = "serde")]

@@ -93,6 +93,52 @@ fn the_high_half_needs_init_ext() {
 }
 
 #[test]
+fn what_nobody_knows_is_not_promised() {
+    let later = InitFlags::from_halves(1 << 31, 1 << 11);
+    let everything = Offer { minor: 46, flags: offer().flags | later, ..offer() };
+    let wish = later | InitFlags::ASYNC_READ;
+    let agreement = agree(&everything, &wishes(wish));
+    assert_eq!(agreement.flags, InitFlags::ASYNC_READ);
+    let line = "INIT_RESERVED | 0x80000000000: not known to protocol 7.45";
+    assert!(lines(&agreement).contains(&line.to_string()), "{:?}", lines(&agreement));
+}
+
+#[test]
+fn export_support_is_taken_back() {
+    let both = InitFlags::EXPORT_SUPPORT | InitFlags::NO_EXPORT_SUPPORT;
+    let agreement = agree(&offer(), &wishes(both));
+    assert_eq!(agreement.flags, InitFlags::NO_EXPORT_SUPPORT | InitFlags::INIT_EXT);
+    assert_eq!(lines(&agreement), ["EXPORT_SUPPORT: taken back by NO_EXPORT_SUPPORT"]);
+}
+
+#[test]
+fn an_agreement_can_be_seen_from_outside() {
+    let observe = |offer: &Offer, init: &abi::InitOut| Agreement::observed(offer, init, &PAGE);
+    let wishes = wishes(InitFlags::MAX_PAGES | InitFlags::SETXATTR_EXT | InitFlags::PASSTHROUGH);
+    let agreement = agree(&offer(), &wishes);
+    assert_eq!(observe(&offer(), &agreement.init_out()), Some(agreement.without_reasons()));
+    assert_eq!(agreement.forms(), Forms::LONG);
+    // The shortest reply of an old server: all else is 0.
+    let short = abi::InitOut { major: 7, minor: 31, ..abi::InitOut::default() };
+    let seen = observe(&offer(), &short).unwrap();
+    let figures = (seen.minor, seen.max_write, seen.max_pages, seen.time_granularity);
+    assert_eq!(figures, (31, 4096, 32, 1));
+    assert_eq!((seen.max_background, seen.congestion_threshold), (12, 9));
+    assert_eq!(seen.forms(), Forms::SHORT);
+    // What the kernel does not do although it was asked.
+    let flags = InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::INIT_EXT;
+    let (flags, flags2) = (flags.low(), flags.high());
+    let greedy = abi::InitOut { flags, flags2, max_stack_depth: 1, request_timeout: 5, ..short };
+    let seen = observe(&offer(), &greedy).unwrap();
+    assert_eq!(seen.flags, InitFlags::WRITEBACK_CACHE | InitFlags::INIT_EXT);
+    assert_eq!((seen.max_stack_depth, seen.request_timeout), (0, 0));
+    for (major, minor) in [(6, 45), (8, 45), (7, 30)] {
+        assert_eq!(observe(&offer(), &abi::InitOut { major, minor, ..short }), None);
+        assert_eq!(observe(&Offer { major, minor, ..offer() }, &short), None);
+    }
+}
+
+#[test]
 fn labels_are_counted_from_7_38_on() {
     let label = InitFlags::SECURITY_CTX;
     for minor in [36, 37] {
@@ -403,6 +449,8 @@ fn is_refusal(reason: &Reason) -> bool {
         reason,
         Reason::NotOffered(_)
             | Reason::WithoutInitExt(_)
+            | Reason::Unknown(_)
+            | Reason::ExportSupportTakenBack
             | Reason::SecurityCtxUncounted
             | Reason::IdmapWithoutPermissions
             | Reason::PassthroughWithWriteback

@@ -20,8 +20,13 @@ pub type Answer<'a> = Result<Reply<'a>, Errno>;
 
 /// Commands of IOCTL that come from `fuse_priv_ioctl`, which wants the data in full.
 ///
-/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`, `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`.
-const PRIVATE_COMMANDS: [u32; 4] = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820];
+/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`, `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`, by the numbering of
+/// most machines; PowerPC, MIPS and SPARC have another. The first two speak of a `long`.
+const PRIVATE_COMMANDS: [u32; 4] = if cfg!(target_pointer_width = "64") {
+    [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820]
+} else {
+    [0x8004_6601, 0x4004_6602, 0x801c_581f, 0x401c_5820]
+};
 
 /// What was asked, as far as the form and the validity of the answer depend on it.
 ///
@@ -38,6 +43,10 @@ pub struct Asked {
     pub(super) relaxed: bool,
     /// Whether the data of IOCTL have exactly `limit` bytes.
     exact: bool,
+    /// LOOKUP of `.`, which asks for an inode and not for a name.
+    pub(super) itself: bool,
+    /// IOCTL of a 32-bit caller.
+    pub(super) compat: bool,
     page_size: u32,
     pub(super) lane: Lane,
 }
@@ -92,11 +101,16 @@ impl Asked {
             mode: Mode(0),
             relaxed: false,
             exact: false,
+            itself: false,
+            compat: false,
             page_size: 4096,
             lane: Lane::Device,
         };
         match op {
-            Operation::Lookup(op) => asked.relaxed = op.name.is_dot_or_dotdot(),
+            Operation::Lookup(op) => {
+                asked.relaxed = op.name.is_dot_or_dotdot();
+                asked.itself = op.name.as_bytes() == b".";
+            }
             Operation::MkNod(op) => asked.mode = op.mode,
             Operation::Read(op) => asked.limit = op.size.into(),
             Operation::ReadDir(op) => asked.limit = op.size.into(),
@@ -113,6 +127,7 @@ impl Asked {
             Operation::IoCtl(op) => {
                 asked.limit = op.out_size.into();
                 asked.relaxed = op.flags.contains(IoctlFlags::UNRESTRICTED);
+                asked.compat = op.flags.contains(IoctlFlags::COMPAT);
                 asked.exact = !asked.relaxed && PRIVATE_COMMANDS.contains(&op.command);
             }
             _ => {}
@@ -254,7 +269,8 @@ impl Asked {
 
 /// Decodes a whole reply: its header, and `body`, which is everything behind it.
 ///
-/// The header's unique is not looked at: the caller has found the request by it.
+/// The header's unique is not looked at: the caller has found the request by it. `body` is to stand
+/// at an address that is a multiple of 8, for the sake of IOCTL's ranges.
 ///
 /// # Errors
 /// [`DecodeError`] when the header's length is not that of the message, the request has no answer,

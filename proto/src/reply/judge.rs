@@ -13,13 +13,13 @@
 //! Kernel: fs/fuse/dev.c, `fuse_dev_do_write`; fs/fuse/dev_uring.c, `fuse_uring_commit`.
 
 use super::decode::{Lane, check_errno, check_error_body, check_len_field};
-use super::rules::{Broken, ioctl_ranges, values};
+use super::rules::{Broken, ioctl_ranges, timeouts, values};
 use super::{Answer, Asked, Reply};
 use crate::abi::OutHeader;
 use crate::cursor::{DecodeError, Expected};
 use crate::mode::FileType;
 use crate::opcode::Opcode;
-use crate::types::{Errno, NodeId};
+use crate::types::{Errno, NodeId, Unique};
 
 /// What the kernel knows beside the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Known {
     pub file_type: Option<FileType>,
     /// The nodeid that LOOKUP of `.` was asked by: the answer must have it.
     pub nodeid: Option<NodeId>,
+    /// The id of the request, which a commit on the ring must have.
+    pub unique: Option<Unique>,
     /// Whether PASSTHROUGH is agreed.
     pub passthrough: bool,
     /// Whether the mount has default_permissions, or POSIX_ACL is agreed.
@@ -40,11 +42,12 @@ pub struct Known {
 }
 
 impl Default for Known {
-    /// Nothing known of the inode; every optional capability there.
+    /// Nothing known of request and inode; every optional capability there.
     fn default() -> Self {
         Self {
             file_type: None,
             nodeid: None,
+            unique: None,
             passthrough: true,
             default_permissions: true,
             offset_max: i64::MAX.cast_unsigned(),
@@ -74,8 +77,8 @@ pub struct Refusal {
     pub cause: DecodeError,
     /// What write(2) fails with; `None` where it succeeds, as a commit always does.
     pub writer: Option<Errno>,
-    /// What the caller of the system call gets; `None` where it waits on, so answer again, or where
-    /// nobody waits.
+    /// The error that the caller of the system call gets; `None` where it waits on, so answer again,
+    /// where nobody waits, and where it gets something else, as [`Aftermath::RecordsTaken`] says.
     pub caller: Option<Errno>,
     /// What else happens.
     pub aftermath: Aftermath,
@@ -84,7 +87,7 @@ pub struct Refusal {
 /// What a refused reply leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aftermath {
-    /// Nothing.
+    /// Nothing more: a look-up counts.
     None,
     /// Records of a directory in front of the wrong one were taken: the caller gets them and no
     /// error, and their look-ups count. Those behind it do not, nor are they given back.
@@ -95,7 +98,8 @@ pub enum Aftermath {
     Released,
     /// The inode is bad: whatever is asked of it fails with EIO until it is evicted.
     BadInode,
-    /// There is no connection: all later requests fail with ECONNREFUSED.
+    /// There is no connection: all later requests fail with ECONNREFUSED. After CUSE_INIT there is no
+    /// device, so that nobody asks.
     NoConnection,
 }
 
@@ -119,20 +123,28 @@ bitflags::bitflags! {
         const ENOTTY = 1 << 6;
         /// Attributes were not cached, because basic ones are missing.
         const NOT_CACHED = 1 << 7;
-        /// Nanoseconds of a second or more became 999,999,999.
+        /// Nanoseconds of a second or more became 999,999,999. Timeouts in records of READDIRPLUS are
+        /// not looked at.
         const NANOSECONDS = 1 << 8;
     }
 }
 
 /// Says what the kernel does about a reply with this header and `body`, everything behind it.
 ///
-/// The header's unique is not looked at: the kernel has found the request by it. A notification is
-/// no reply: see [`Notification::decode`](crate::notify::Notification::decode).
+/// On the device the header's unique is not looked at: the kernel has found the request by it. A
+/// notification is no reply: see [`Notification::decode`](crate::notify::Notification::decode). As
+/// for [`Reply::decode`], `body` is to stand at an address that is a multiple of 8: the ranges of an
+/// IOCTL that stand elsewhere count as refused.
 ///
-/// An INIT reply below 7.31 counts as refused, which is this crate's rule and not the kernel's.
+/// Two rules are this crate's and not the kernel's: an INIT reply below 7.31 counts as refused; and a
+/// LOOKUP counts as the first of its name. Where it looks again at a name whose timeout is over
+/// (dir.c, `fuse_dentry_revalidate`), the kernel answers a wrong entry by another LOOKUP, having
+/// counted it if it has the old nodeid, and given it back by FORGET if not. What answers the SETATTR
+/// of late times (`fuse_flush_times`) is not looked at either, and cannot be told from others.
+/// map_alignment, which only virtiofs with DAX looks at, is not judged.
 #[must_use]
 pub fn judge<'a>(asked: &Asked, known: &Known, header: &OutHeader, body: &'a [u8]) -> Verdict<'a> {
-    match frame(asked, header, body) {
+    match frame(asked, known, header, body) {
         Err(refusal) => Verdict::Refused(refusal),
         Ok(Some(errno)) => failure(asked, errno),
         Ok(None) => success(asked, known, body),
@@ -140,42 +152,87 @@ pub fn judge<'a>(asked: &Asked, known: &Known, header: &OutHeader, body: &'a [u8
 }
 
 /// Checks header and length; gives the errno of a failure.
-fn frame(asked: &Asked, header: &OutHeader, body: &[u8]) -> Result<Option<Errno>, Refusal> {
-    // On the ring, the caller gets what the writer gets on the device, if there is one.
-    let refused = |cause, writer, caller| match asked.lane {
-        Lane::Device => Refusal { cause, writer, caller, aftermath: Aftermath::None },
-        Lane::Ring => {
-            let caller = writer.filter(|_| is_awaited(asked));
-            Refusal { cause, writer: None, caller, aftermath: Aftermath::None }
-        }
-    };
-    let einval = Some(Errno::EINVAL);
-    let open = |cause| refused(cause, einval, None);
-    let ended = |cause| refused(cause, einval, Some(Errno::EIO));
-    check_len_field(asked, header, body).map_err(open)?;
+fn frame(
+    asked: &Asked,
+    known: &Known,
+    header: &OutHeader,
+    body: &[u8],
+) -> Result<Option<Errno>, Refusal> {
+    let einval = Errno::EINVAL;
+    check_len_field(asked, header, body).map_err(|cause| open(asked, cause, einval))?;
+    if let Some(refusal) = unique(asked, known, header) {
+        return Err(refusal);
+    }
     let errno = match header.error {
         0 => None,
-        _ => Some(check_errno(asked, header).map_err(open)?),
+        _ => Some(check_errno(asked, header).map_err(|cause| open(asked, cause, einval))?),
     };
     if asked.is_unanswered() {
-        let cause = asked.error("message", Expected::NoReply);
-        return Err(refused(cause, Some(Errno::ENOENT), None));
+        return Err(open(asked, asked.error("message", Expected::NoReply), Errno::ENOENT));
     }
     match errno {
-        None => asked.check_len(body.len()).map_err(ended)?,
-        Some(_) => check_error_body(asked, body).map_err(ended)?,
+        None => asked.check_len(body.len()),
+        Some(_) => check_error_body(asked, body),
     }
+    .map_err(|cause| ended(asked, cause, einval))?;
     Ok(errno)
 }
 
-/// Whether a system call waits for the answer.
-fn is_awaited(asked: &Asked) -> bool {
-    !matches!(asked.opcode(), Some(Opcode::Forget | Opcode::BatchForget | Opcode::NotifyReply))
+/// On the ring, where the kernel has found the request by its entry, the header must agree.
+///
+/// Kernel: fs/fuse/dev_uring.c, `fuse_uring_out_header_has_err`.
+fn unique(asked: &Asked, known: &Known, header: &OutHeader) -> Option<Refusal> {
+    let found = header.unique;
+    let is_other = known.unique.is_some_and(|unique| unique.0 != found.0 & !1);
+    let errno = match (asked.lane, found) {
+        (Lane::Ring, Unique::NOTIFICATION) => Errno::EINVAL,
+        (Lane::Ring, _) if is_other && header.error == 0 => Errno::ENOENT,
+        _ => return None,
+    };
+    let expected = Expected::Existing { found: found.0.cast_signed() };
+    Some(ended(asked, asked.error("unique", expected), errno))
+}
+
+/// The request stays open on the device; a commit ends it.
+fn open(asked: &Asked, cause: DecodeError, errno: Errno) -> Refusal {
+    match asked.lane {
+        Lane::Ring => ended(asked, cause, errno),
+        Lane::Device => {
+            let (writer, aftermath) = (Some(errno), Aftermath::None);
+            Refusal { cause, writer, caller: None, aftermath }
+        }
+    }
+}
+
+/// The request has ended, and nobody has looked at the body.
+fn ended(asked: &Asked, cause: DecodeError, errno: Errno) -> Refusal {
+    // On the ring, the caller gets what the writer gets on the device, if there is one.
+    let (writer, caller) = match asked.lane {
+        Lane::Device => (Some(errno), Some(Errno::EIO)),
+        Lane::Ring => (None, Some(errno)),
+    };
+    let (caller, aftermath) = match asked.opcode() {
+        Some(Opcode::Init | Opcode::CuseInit) => (refused(asked), Aftermath::NoConnection),
+        Some(Opcode::Forget | Opcode::BatchForget | Opcode::NotifyReply | Opcode::Interrupt) => {
+            (None, Aftermath::None)
+        }
+        Some(Opcode::Lookup | Opcode::MkNod | Opcode::MkDir | Opcode::Symlink | Opcode::Link)
+        | Some(Opcode::Create | Opcode::TmpFile | Opcode::ReadDirPlus) => {
+            (caller, Aftermath::NotCounted)
+        }
+        _ => (caller, Aftermath::None),
+    };
+    Refusal { cause, writer, caller, aftermath }
+}
+
+/// What a caller gets who waits for INIT; for CUSE_INIT nobody does.
+fn refused(asked: &Asked) -> Option<Errno> {
+    (asked.opcode() == Some(Opcode::Init)).then_some(Errno::ECONNREFUSED)
 }
 
 fn failure<'a>(asked: &Asked, errno: Errno) -> Verdict<'a> {
     if matches!(asked.opcode(), Some(Opcode::Init | Opcode::CuseInit)) {
-        return no_connection(asked.error("error", Expected::Success));
+        return no_connection(asked, asked.error("error", Expected::Success));
     }
     let is_ioctl = asked.opcode() == Some(Opcode::IoCtl) && errno == Errno::ENOSYS;
     let adjusted = if is_ioctl { Adjusted::ENOTTY } else { Adjusted::empty() };
@@ -183,15 +240,20 @@ fn failure<'a>(asked: &Asked, errno: Errno) -> Verdict<'a> {
     Verdict::Accepted { answer: Err(errno), adjusted }
 }
 
-fn no_connection<'a>(cause: DecodeError) -> Verdict<'a> {
-    let (caller, aftermath) = (Some(Errno::ECONNREFUSED), Aftermath::NoConnection);
+fn no_connection<'a>(asked: &Asked, cause: DecodeError) -> Verdict<'a> {
+    let (caller, aftermath) = (refused(asked), Aftermath::NoConnection);
     Verdict::Refused(Refusal { cause, writer: None, caller, aftermath })
 }
 
 fn success<'a>(asked: &Asked, known: &Known, body: &'a [u8]) -> Verdict<'a> {
     let refused = |(field, expected, caller, aftermath): Broken| {
         let cause = asked.error(field, expected);
-        Verdict::Refused(Refusal { cause, writer: None, caller: Some(caller), aftermath })
+        let caller = match aftermath {
+            Aftermath::NoConnection => refused(asked),
+            Aftermath::RecordsTaken => None,
+            _ => Some(caller),
+        };
+        Verdict::Refused(Refusal { cause, writer: None, caller, aftermath })
     };
     if let Err(rule) = ioctl_ranges(asked, body) {
         return refused(rule);
@@ -202,10 +264,13 @@ fn success<'a>(asked: &Asked, known: &Known, body: &'a [u8]) -> Verdict<'a> {
             return refused((cause.field, cause.expected, Errno::EIO, Aftermath::None));
         }
         // Lengths are right, so this is the version of INIT.
-        Err(cause) => return no_connection(cause),
+        Err(cause) => return no_connection(asked, cause),
     };
     match values(asked, known, &reply) {
-        Ok(adjusted) => Verdict::Accepted { answer: Ok(reply), adjusted },
+        Ok(adjusted) => {
+            let adjusted = adjusted | timeouts(&reply, body);
+            Verdict::Accepted { answer: Ok(reply), adjusted }
+        }
         Err(rule) => refused(rule),
     }
 }

@@ -48,12 +48,37 @@ fn nanoseconds(reply: &Reply<'_>) -> Adjusted {
         Reply::Entry(entry) if entry.nodeid != NodeId(0) => of(&entry.attr),
         Reply::Created(entry, _) => of(&entry.attr),
         Reply::Attributes(attributes) => of(&attributes.attr),
+        // What is not cached is shown as it is.
         Reply::Statx(StatxAttributes { statx, .. }) => {
-            [statx.atime, statx.mtime, statx.ctime, statx.btime]
+            if statx.mask.contains(StatxMask::BASIC_STATS) {
+                [statx.atime, statx.mtime, statx.ctime, statx.btime]
+            } else {
+                [Timestamp::EPOCH, Timestamp::EPOCH, Timestamp::EPOCH, statx.btime]
+            }
         }
         _ => return Adjusted::empty(),
     };
     too_fine(&times)
+}
+
+/// Timeouts, which are durations once they are decoded.
+///
+/// Kernel: fs/fuse/dir.c, `fuse_time_to_jiffies`.
+pub(super) fn timeouts(reply: &Reply<'_>, body: &[u8]) -> Adjusted {
+    let nanoseconds = match reply {
+        Reply::Entry(_) | Reply::Created(..) => front(body)
+            .map(|entry: abi::EntryOut| entry.entry_valid_nsec.max(entry.attr_valid_nsec)),
+        Reply::Attributes(_) => front(body).map(|attr: abi::AttrOut| attr.attr_valid_nsec),
+        Reply::Statx(_) => front(body).map(|statx: abi::StatxOut| statx.attr_valid_nsec),
+        _ => None,
+    };
+    let is_more = nanoseconds.is_some_and(|nanoseconds| nanoseconds >= NANOSECONDS);
+    if is_more { Adjusted::NANOSECONDS } else { Adjusted::empty() }
+}
+
+/// The struct that a body begins with.
+fn front<T: FromBytes>(body: &[u8]) -> Option<T> {
+    T::read_from_prefix(body).ok().map(|(front, _)| front)
 }
 
 fn too_fine(times: &[Timestamp]) -> Adjusted {
@@ -110,6 +135,8 @@ fn checked(asked: &Asked, known: &Known, reply: &Reply<'_>) -> Checked {
             Ok(if is_enosys { Adjusted::ENOTTY } else { Adjusted::empty() })
         }
         Reply::IoctlRetry { input, output, .. } => {
+            addressable(asked, input)?;
+            addressable(asked, output)?;
             ranges_fit(input, known.ioctl_max)?;
             ranges_fit(output, known.ioctl_max)
         }
@@ -160,9 +187,12 @@ fn looked_up(asked: &Asked, known: &Known, entry: &Entry) -> Checked {
         return FINE;
     }
     attr(&entry.attr, None, Aftermath::NotCounted)?;
-    let expected = known.nodeid.filter(|_| asked.relaxed);
-    let is_other = expected.is_some_and(|expected| expected != found);
-    if is_other || (found.is_root() && !asked.relaxed) {
+    let expected = known.nodeid.filter(|_| asked.itself);
+    if expected.is_some_and(|expected| expected != found) {
+        // Found out when the inode is there: a FORGET gives it back.
+        return broken("nodeid", Expected::Nodeid { expected, found }, Aftermath::None);
+    }
+    if found.is_root() && !asked.relaxed {
         return broken("nodeid", Expected::Nodeid { expected, found }, Aftermath::NotCounted);
     }
     FINE
@@ -289,6 +319,18 @@ pub(super) fn ioctl_ranges(asked: &Asked, body: &[u8]) -> Result<(), Broken> {
         return Err(("ranges", expected, Errno::ENOMEM, Aftermath::None));
     }
     Ok(())
+}
+
+/// Addresses and lengths are such as the caller can have: of 32 bits if it is a 32-bit one.
+///
+/// Kernel: fs/fuse/ioctl.c, `fuse_copy_ioctl_iovec`.
+fn addressable(asked: &Asked, ranges: &[abi::IoctlIovec]) -> Checked {
+    let is_narrow = asked.compat || cfg!(target_pointer_width = "32");
+    let expected = if is_narrow { u64::from(u32::MAX) } else { u64::MAX };
+    ranges
+        .iter()
+        .flat_map(|range| [range.base, range.len])
+        .try_fold(Adjusted::empty(), |_, found| at_most("ranges", found, expected))
 }
 
 /// Kernel: fs/fuse/ioctl.c, `fuse_verify_ioctl_iov`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fusewire_proto::abi::{CuseInitOut, InitOut, IoctlIovec, OutHeader};
+use fusewire_proto::abi::{IoctlIovec, OutHeader};
 use fusewire_proto::flags::*;
 use fusewire_proto::op::FileLock;
 use fusewire_proto::reply::{
@@ -17,25 +17,24 @@ use crate::asked::{self, getxattr, ioctl, listxattr, lookup, mkdir, mknod, read,
 use crate::bytes::Aligned;
 use crate::replies::{entry, opened};
 
-const EINVAL: Option<Errno> = Some(Errno::EINVAL);
-const EIO: Option<Errno> = Some(Errno::EIO);
+pub(crate) const EINVAL: Option<Errno> = Some(Errno::EINVAL);
+pub(crate) const EIO: Option<Errno> = Some(Errno::EIO);
 const ENOMEM: Option<Errno> = Some(Errno::ENOMEM);
-const REFUSED: Option<Errno> = Some(Errno::ECONNREFUSED);
 
 /// Writer, caller, aftermath and field of a refusal; or what was adjusted.
-type Outcome = Result<Adjusted, (Option<Errno>, Option<Errno>, Aftermath, &'static str)>;
+pub(crate) type Outcome = Result<Adjusted, (Option<Errno>, Option<Errno>, Aftermath, &'static str)>;
 
-const FINE: Outcome = Ok(Adjusted::empty());
+pub(crate) const FINE: Outcome = Ok(Adjusted::empty());
 
-fn raw(op: &Operation<'_>, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
+pub(crate) fn raw(op: &Operation<'_>, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
     judged(&Asked::new(op), known, header, body)
 }
 
-fn on_ring(op: &Operation<'_>, header: &OutHeader, body: &[u8]) -> Outcome {
+pub(crate) fn on_ring(op: &Operation<'_>, header: &OutHeader, body: &[u8]) -> Outcome {
     judged(&Asked::new(op).with_lane(Lane::Ring), &Known::default(), header, body)
 }
 
-fn judged(asked: &Asked, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
+pub(crate) fn judged(asked: &Asked, known: &Known, header: &OutHeader, body: &[u8]) -> Outcome {
     let body = Aligned::new(body);
     match judge(asked, known, header, body.bytes()) {
         Verdict::Accepted { adjusted, .. } => Ok(adjusted),
@@ -43,21 +42,21 @@ fn judged(asked: &Asked, known: &Known, header: &OutHeader, body: &[u8]) -> Outc
     }
 }
 
-fn body(op: &Operation<'_>, known: &Known, body: &[u8]) -> Outcome {
+pub(crate) fn body(op: &Operation<'_>, known: &Known, body: &[u8]) -> Outcome {
     raw(op, known, &OutHeader::new(Unique(2), Ok(()), body.len()), body)
 }
 
-fn with(op: &Operation<'_>, known: &Known, reply: &Reply<'_>) -> Outcome {
+pub(crate) fn with(op: &Operation<'_>, known: &Known, reply: &Reply<'_>) -> Outcome {
     let mut out = vec![0; reply.encoded_len()];
     reply.encode(&mut out).unwrap();
     body(op, known, &out)
 }
 
-fn check(op: &Operation<'_>, reply: &Reply<'_>) -> Outcome {
+pub(crate) fn check(op: &Operation<'_>, reply: &Reply<'_>) -> Outcome {
     with(op, &Known::default(), reply)
 }
 
-fn eio(field: &'static str) -> Outcome {
+pub(crate) fn eio(field: &'static str) -> Outcome {
     Err((None, EIO, Aftermath::None, field))
 }
 
@@ -80,42 +79,27 @@ fn changed(change: impl Fn(&mut Entry)) -> Entry {
 }
 
 #[test]
-fn headers_and_lengths() {
-    let device = Known::default();
-    let header = |len, error| OutHeader { len, error, unique: Unique(2) };
-    let (none, op) = (Aftermath::None, read(4));
-    // The request stays open: answer again.
-    assert_eq!(raw(&op, &device, &header(15, 0), b""), Err((EINVAL, None, none, "message")));
-    for error in [1, -512, i32::MIN] {
-        let outcome = raw(&op, &device, &header(16, error), b"");
-        assert_eq!(outcome, Err((EINVAL, None, none, "error")));
-        let outcome = on_ring(&op, &header(0, error), b"");
-        assert_eq!(outcome, Err((None, EINVAL, none, "error")));
-    }
-    // The request has ended.
-    let ended = Err((EINVAL, EIO, none, "body"));
-    assert_eq!(raw(&op, &device, &header(18, -5), b"xy"), ended);
-    assert_eq!(raw(&op, &device, &header(21, 0), b"12345"), ended);
-    assert_eq!(body(&asked::getattr(), &device, &[0; 103]), ended);
-    // On the ring the caller gets EINVAL, the header's length and an error's body do not count.
-    assert_eq!(on_ring(&op, &header(99, 0), b"12345"), Err((None, EINVAL, none, "body")));
-    assert_eq!(on_ring(&op, &header(99, 0), b"1234"), FINE);
-    assert_eq!(on_ring(&op, &header(0, -5), b"12345"), FINE);
-    assert_eq!(raw(&op, &device, &header(16, -511), b""), FINE);
-    assert_eq!(raw(&op, &device, &header(20, 0), b"1234"), FINE);
-
-    let forget = Operation::Forget(op::Forget { lookups: 1.into() });
-    let unknown = Err((Some(Errno::ENOENT), None, none, "message"));
-    assert_eq!(raw(&forget, &device, &header(16, 0), b""), unknown);
-    // On the ring it gives the entry back; nobody waits, whatever it says.
-    let (offset, data) = (0, &b"abc"[..]);
-    let notify_reply = Operation::NotifyReply(op::NotifyReply { offset, data });
-    for op in [forget, notify_reply] {
-        assert_eq!(on_ring(&op, &header(16, 0), b""), FINE);
-        assert_eq!(on_ring(&op, &header(16, -5), b""), FINE);
-        assert_eq!(on_ring(&op, &header(16, 1), b""), Err((None, None, none, "error")));
-        assert_eq!(on_ring(&op, &header(17, 0), b"x"), Err((None, None, none, "body")));
-    }
+fn timeouts_have_nanoseconds_too() {
+    let clamped = Ok(Adjusted::NANOSECONDS);
+    let set = |op: &Operation<'_>, reply: &Reply<'_>, places: &[usize]| {
+        let mut out = vec![0; reply.encoded_len()];
+        reply.encode(&mut out).unwrap();
+        for &place in places {
+            for (nanoseconds, outcome) in [(999_999_999_u32, FINE), (1_000_000_000, clamped)] {
+                let mut out = out.clone();
+                out[place..place + 4].copy_from_slice(&nanoseconds.to_ne_bytes());
+                assert_eq!(body(op, &Known::default(), &out), outcome, "{op:?} at {place}");
+            }
+        }
+    };
+    // By the offsets of fuse_entry_out, fuse_attr_out and fuse_statx_out.
+    set(&lookup(b"x"), &Reply::Entry(entry()), &[32, 36]);
+    set(&asked::create(), &Reply::Created(entry(), Opened::default()), &[32, 36]);
+    let attributes = Attributes { valid: Duration::ZERO, attr: entry().attr };
+    set(&asked::getattr(), &Reply::Attributes(attributes), &[8]);
+    let mut attributes = StatxAttributes::default();
+    (attributes.statx.mask, attributes.statx.mode) = (StatxMask::BASIC_STATS, 0o100_644);
+    set(&asked::statx(), &Reply::Statx(attributes), &[8]);
 }
 
 #[test]
@@ -143,7 +127,11 @@ fn look_ups_for_export() {
     assert_eq!(check(&op, &root), FINE);
     assert_eq!(with(&op, &known(1), &root), FINE);
     assert_eq!(with(&op, &known(42), &Reply::Entry(entry())), FINE);
-    assert_eq!(with(&op, &known(43), &Reply::Entry(entry())), not_counted("nodeid"));
+    // It counts all the same: the kernel compares when it has the inode.
+    assert_eq!(with(&op, &known(43), &Reply::Entry(entry())), eio("nodeid"));
+    // The parent has another nodeid.
+    assert_eq!(with(&lookup(b".."), &known(43), &Reply::Entry(entry())), FINE);
+    assert_eq!(with(&lookup(b".."), &known(43), &root), FINE);
     // For any other name the directory's nodeid says nothing.
     assert_eq!(with(&lookup(b"x"), &known(43), &Reply::Entry(entry())), FINE);
 }
@@ -333,6 +321,18 @@ fn ioctls() {
     assert_eq!(retry(unrestricted, &all, &[range; 128], &[range; 128]), FINE);
     assert_eq!(retry(plain, &all, &[range], &[]), eio("flags"));
     let enomem = Err((None, ENOMEM, Aftermath::None, "ranges"));
+    // A 32-bit caller has no more than 32 bits.
+    let high = IoctlIovec { base: 1 << 40, len: 1 };
+    let long = IoctlIovec { base: 1, len: 1 << 32 };
+    let narrow = unrestricted | IoctlFlags::COMPAT;
+    assert_eq!(retry(narrow, &all, &[range], &[range]), FINE);
+    for wrong in [high, long] {
+        assert_eq!(retry(narrow, &all, &[wrong], &[]), eio("ranges"));
+        assert_eq!(retry(narrow, &all, &[], &[range, wrong]), eio("ranges"));
+    }
+    if cfg!(target_pointer_width = "64") {
+        assert_eq!(retry(unrestricted, &all, &[high], &[]), FINE);
+    }
     let header = [0_u32, 4, 200, 57].map(u32::to_ne_bytes).concat();
     assert_eq!(body(&ioctl(7, unrestricted, 0), &all, &header), enomem);
     let page = Known { ioctl_max: 4096, ..all };
@@ -362,7 +362,7 @@ fn directories() {
     let mut two = record.clone();
     two[16..20].copy_from_slice(&1_u32.to_ne_bytes());
     two.extend(&record);
-    let taken = Err((None, EIO, Aftermath::RecordsTaken, "name"));
+    let taken = Err((None, None, Aftermath::RecordsTaken, "name"));
     assert_eq!(check(&readdir(99), &Reply::Bytes(&two)), taken);
 
     let plus = |entries: &[Entry]| {
@@ -407,53 +407,11 @@ fn nanoseconds_are_below_a_second() {
             time.nanoseconds = if at == place { 1_000_000_000 } else { 999_999_999 };
         }
         assert_eq!(check(&asked::statx(), &Reply::Statx(attributes)), clamped);
-    }
-}
-
-#[test]
-fn handshakes() {
-    let no_connection = |field| Err((None, REFUSED, Aftermath::NoConnection, field));
-    let init = |flags: InitFlags, known: &Known| {
-        let (flags, flags2) = (flags.low(), flags.high());
-        let init = InitOut { major: 7, minor: 45, flags, flags2, ..InitOut::default() };
-        with(&asked::init(), known, &Reply::Init(init))
-    };
-    let bare = Known { default_permissions: false, ..Known::default() };
-    let idmap = InitFlags::INIT_EXT | InitFlags::ALLOW_IDMAP;
-    assert_eq!(init(idmap, &Known::default()), FINE);
-    assert_eq!(init(idmap, &bare), no_connection("flags"));
-    assert_eq!(init(idmap | InitFlags::POSIX_ACL, &bare), FINE);
-    // Without INIT_EXT the high word says nothing.
-    assert_eq!(init(InitFlags::ALLOW_IDMAP, &bare), FINE);
-    assert_eq!(body(&asked::init(), &bare, b""), no_connection("version"));
-    let failed = OutHeader::new(Unique(2), Err(Errno::EPERM), 0);
-    assert_eq!(raw(&asked::init(), &bare, &failed, b""), no_connection("error"));
-
-    let cuse = |info: &[u8]| {
-        let init = CuseInitOut { major: 7, minor: 45, ..CuseInitOut::default() };
-        check(&asked::cuse_init(), &Reply::CuseInit(init, info))
-    };
-    for right in [
-        &b"X=1\0DEVNAME=null2\0"[..],
-        b"\0\0DEVNAME=x\0\0",
-        b"DEVNAME=\0DEVNAME=x\0Y\0",
-        b" DEVNAME\t=\xa0x=y \0",
-    ] {
-        assert_eq!(cuse(right), FINE, "{right:?}");
-    }
-    for wrong in [
-        &b""[..],
-        b"\0",
-        b"DEVNAME=x",
-        b"DEVNAME=x\0 ",
-        b"DEVNAME=\0",
-        b"NAME=x\0",
-        b"DEVNAME=x\0DEVNAME= \0",
-        b"DEVNAME\0",
-        b"DEVNAME=x\0=y\0",
-        b"DEVNAME=x\0 \0",
-    ] {
-        assert_eq!(cuse(wrong), no_connection("info"), "{wrong:?}");
+        // What is not cached is shown as it is, but for the birth.
+        attributes.statx.mask = StatxMask::SIZE;
+        let birth = Adjusted::NOT_CACHED | Adjusted::NANOSECONDS;
+        let outcome = Ok(if place == 3 { birth } else { Adjusted::NOT_CACHED });
+        assert_eq!(check(&asked::statx(), &Reply::Statx(attributes)), outcome);
     }
 }
 

@@ -10,6 +10,7 @@ mod bytes;
 mod dirents;
 mod display;
 mod judge;
+mod judge_frames;
 mod notifications;
 mod replies;
 mod reply_forms;

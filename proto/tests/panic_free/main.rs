@@ -32,6 +32,7 @@ const CODEC: &[&str] = &[
     "probe_encode_ring",
     "probe_split_ring",
     "probe_extensions_writer",
+    "probe_negotiate",
     "probe_asked",
     "probe_reply_decode",
     "probe_judge",

@@ -6,12 +6,13 @@
 
 use std::hint::black_box;
 
-use fusewire_proto::abi::{InHeader, OutHeader};
+use fusewire_proto::abi::{InHeader, InitOut, OutHeader};
 use fusewire_proto::op::{ExtensionsWriter, SecurityContext};
 use fusewire_proto::reply::{self, Known};
 use fusewire_proto::{
-    Asked, DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter, Entry, Envelope, Errno,
-    FileType, Forms, Notification, Operation, Reply, Unique, frame, request,
+    Agreement, Asked, DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter, Entry,
+    Envelope, Errno, FileType, Forms, Limits, Notification, Offer, Operation, Reply, Unique,
+    Wishes, frame, request,
 };
 
 /// The functions of a row, none inlined, under names that the test finds.
@@ -58,6 +59,11 @@ probes! {
         let mut writer = ExtensionsWriter::new(out);
         let _ = black_box((writer.security_contexts(contexts), writer.groups(groups)));
         black_box(writer.finish());
+    }
+    fn probe_negotiate(offer: &Offer, wishes: &Wishes, limits: &Limits, init: &InitOut) {
+        let agreement = fusewire_proto::negotiate(offer, wishes, limits);
+        let _ = black_box(agreement.map(|it| (it.init_out(), it.payload_max(), it.read_buffer_min())));
+        black_box(Agreement::observed(offer, init, limits));
     }
     fn probe_asked(op: &Operation<'_>) Asked::new(op)
     fn probe_reply_decode(asked: &Asked, header: &OutHeader, body: &[u8])
