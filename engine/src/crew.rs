@@ -260,7 +260,7 @@ impl Seat {
         let (go, gone) = channel();
         let ready = parts.and_then(|parts| {
             let service = make(self.shard);
-            let started = service.start();
+            let started = service.start(&self.terms.agreement, &self.notifier);
             started.map_err(|error| Refusal::Fatal(start("the filesystem", error)))?;
             Ok((parts, Rc::new(service)))
         });

@@ -12,6 +12,7 @@ use fusewire_proto::{Entry, Errno, LookupCount, NodeId, Opened, Operation, Reply
 
 use crate::context::Context;
 use crate::filesystem::Filesystem;
+use crate::notify::Notifier;
 use crate::reply::{DirBuf, DirPlusBuf, Out, Outcome, ReadBuf, XattrBuf};
 use crate::service::Service;
 
@@ -41,8 +42,8 @@ fn filled(answer: Result<()>, finish: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 impl<F: Filesystem> Service for Serve<F> {
-    fn start(&self) -> io::Result<()> {
-        self.0.start()
+    fn start(&self, agreement: &Agreement, notifier: &Notifier) -> io::Result<()> {
+        self.0.start(agreement, notifier)
     }
 
     async fn call(&self, cx: &Context<'_>, op: Operation<'_>, out: Out<'_>) -> Outcome {

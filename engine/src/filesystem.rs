@@ -12,6 +12,7 @@
 use std::io;
 
 use fusewire_proto::flags::InitFlags;
+use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::op::{
     Access, BMap, CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetLk,
     GetXattr, IoCtl, LSeek, Link, ListXattr, Lookup, MkDir, MkNod, NotifyReply, Open, OpenDir,
@@ -25,6 +26,7 @@ use fusewire_proto::{
 };
 
 use crate::context::Context;
+use crate::notify::Notifier;
 use crate::reply::{DirBuf, DirPlusBuf, ReadBuf, XattrBuf};
 
 /// Declares a handler whose default answers ENOSYS.
@@ -62,11 +64,12 @@ pub trait Filesystem: 'static {
 
     /// Called once for each instance, on the thread of its shard, before the first request. Ring,
     /// device and memory are open by then: what belongs to a thread, privileges among it, can be
-    /// given up here.
+    /// given up here. The notifier is for what happens without a request.
     ///
     /// # Errors
     /// End the start of the session: nothing is left mounted.
-    fn start(&self) -> io::Result<()> {
+    fn start(&self, agreement: &Agreement, notifier: &Notifier) -> io::Result<()> {
+        let _ = (agreement, notifier);
         Ok(())
     }
 

@@ -83,6 +83,17 @@ impl Notifier {
         Sent(ticket)
     }
 
+    /// Makes a notification on the calling thread, which blocks until the kernel has taken it. For a
+    /// thread that does nothing else: what others sent does not wait behind it, nor it for them.
+    ///
+    /// # Errors
+    /// As [`Notifier::send`] says, but no EAGAIN.
+    pub fn tell(&self, notification: &Notification<'_>) -> Result<()> {
+        let mut message = vec![0; notification.encoded_len()];
+        notification.encode(&mut message).map_err(|_| Errno::EINVAL)?;
+        write(&self.desk.connection, &message)
+    }
+
     /// Asks for up to `size` bytes of a file as the page cache has them. They go to
     /// [`crate::Filesystem::notify_reply`] as a request with the unique that this returns: up to
     /// the first page that is not cached, so perhaps none.
@@ -114,15 +125,16 @@ impl Desk {
         let connection = Weak::clone(&self.connection);
         thread::spawn("fusewire-notify", move || {
             for job in jobs {
-                let written = match connection.upgrade() {
-                    Some(connection) => device::write(&*connection, &job.message),
-                    None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
-                };
-                job.ticket.settle(written.map(drop).map_err(|error| errno(&error)));
+                job.ticket.settle(write(&connection, &job.message));
             }
         })?;
         Ok(queue)
     }
+}
+
+fn write(connection: &Weak<OwnedFd>, message: &[u8]) -> Result<()> {
+    let connection = connection.upgrade().ok_or(Errno::ENOTCONN)?;
+    device::write(&*connection, message).map(drop).map_err(|error| errno(&error))
 }
 
 /// A notification on its way, as a future of what the kernel says to it. Dropped, the notification
@@ -197,6 +209,11 @@ mod tests {
 
     use super::*;
 
+    fn kh_at_end(path: &std::path::Path) -> u64 {
+        let written = std::fs::read(path).unwrap();
+        u64::from_ne_bytes(*written.last_chunk().unwrap())
+    }
+
     #[test]
     fn what_is_written_is_told_and_order_is_kept() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -207,6 +224,8 @@ mod tests {
         let written = std::fs::read(file.path()).unwrap();
         let kh = |at: usize| u64::from_ne_bytes(*written[at..].first_chunk().unwrap());
         assert_eq!((written.len(), kh(16), kh(40)), (48, 1, 2));
+        assert_eq!(notifier.tell(&Notification::Poll { kh: 3 }), Ok(()));
+        assert_eq!(kh_at_end(file.path()), 3);
         let (first, _) = notifier.retrieve(NodeId(1), 0, 1);
         let (second, sent) = notifier.retrieve(NodeId(1), 0, 1);
         assert!(first != second && first.0 & second.0 & RETRIEVED != 0);
@@ -228,5 +247,6 @@ mod tests {
             std::thread::yield_now();
         };
         assert_eq!(result, Err(Errno::ENOTCONN));
+        assert_eq!(notifier.tell(&Notification::Resend), Err(Errno::ENOTCONN));
     }
 }

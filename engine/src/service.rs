@@ -9,20 +9,22 @@
 
 use std::io;
 
+use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{LookupCount, NodeId, Operation};
 
 use crate::context::Context;
+use crate::notify::Notifier;
 use crate::reply::{Out, Outcome};
 
 /// What answers requests; one instance per shard, so `Rc` and `Cell` are fine.
 pub trait Service: 'static {
     /// Called once, on the shard's own thread, before its first request and when all that the
-    /// shard itself needs is open: what the thread gives up here it need not have again. A layer
-    /// hands it on.
+    /// shard itself needs is open: what the thread gives up here it need not have again. The
+    /// notifier is for what happens without a request. A layer hands it on.
     ///
     /// # Errors
     /// End the start of the session.
-    fn start(&self) -> io::Result<()>;
+    fn start(&self, agreement: &Agreement, notifier: &Notifier) -> io::Result<()>;
 
     /// Answers one operation. INIT and INTERRUPT never come here: the session has them.
     ///

@@ -15,6 +15,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags};
+use fusewire::proto::negotiate::Agreement;
 use fusewire::proto::op::{
     GetAttr, GetXattr, Lookup, Open, Read, ReadDir, ReadLink, StatFs, Write,
 };
@@ -22,8 +23,8 @@ use fusewire::proto::{
     Attr, Attributes, Entry, Errno, FileType, FsStats, LookupCount, Mode, NodeId, Opened, Result,
 };
 use fusewire::{
-    Answer, Config, Context, DirBuf, Error, Filesystem, ReadBuf, Session, TransportChoice,
-    TransportKind, XattrBuf,
+    Answer, Config, Context, DirBuf, Error, Filesystem, Notifier, ReadBuf, Session,
+    TransportChoice, TransportKind, XattrBuf,
 };
 
 use common::{Mounted, abort, on_both};
@@ -361,7 +362,7 @@ struct OneStarts(usize);
 impl Filesystem for OneStarts {
     const WISHES: InitFlags = InitFlags::empty();
 
-    fn start(&self) -> io::Result<()> {
+    fn start(&self, _: &Agreement, _: &Notifier) -> io::Result<()> {
         let name = std::thread::current().name().map(str::to_owned);
         assert_eq!(name, Some(format!("fusewire-{}", self.0)), "the shard's own thread");
         if self.0 == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOTUNIQ)) }

@@ -47,6 +47,7 @@ const SILENT: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 pub(crate) struct Backing {
     /// `O_PATH`, on the private copy of the mount where there is one, which it keeps alive.
     root: OwnedFd,
+    is_private: bool,
     /// The same opened for reading: handles are opened relative to such a descriptor only.
     anchor: OwnedFd,
     /// `/proc/self/fd`.
@@ -66,7 +67,9 @@ impl Backing {
     /// # Errors
     /// It is none, or `/proc` is not there.
     pub(crate) fn open(path: &Path, options: &Options) -> io::Result<Self> {
-        let root = private_copy(path, attributes_of(options)).or_else(|_| open_directory(path))?;
+        let copy = private_copy(path, attributes_of(options));
+        let is_private = copy.is_ok();
+        let root = copy.or_else(|_| open_directory(path))?;
         if FileType::from_raw_mode(attributes(root.as_fd())?.stx_mode.into()) != FileType::Directory
         {
             return Err(rustix::io::Errno::NOTDIR.into());
@@ -79,6 +82,7 @@ impl Backing {
         let mount = mount_of(&statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?);
         let mut backing = Self {
             root,
+            is_private,
             anchor,
             descriptors,
             processes,
@@ -96,6 +100,16 @@ impl Backing {
     /// The directory itself.
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// The same, opened for reading.
+    pub(crate) fn anchor(&self) -> BorrowedFd<'_> {
+        self.anchor.as_fd()
+    }
+
+    /// Whether it lies on a copy of the mount that nobody else uses.
+    pub(crate) fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// `/proc/self/fd`, where a descriptor's number names what it refers to.

@@ -54,6 +54,10 @@ pub(crate) struct Figures {
     pub(crate) by_us: Counter,
     pub(crate) reads: Transfers,
     pub(crate) writes: Transfers,
+    /// Of `--watch`: what others did, and how often everything was looked at because some of that
+    /// was lost.
+    pub(crate) events: Counter,
+    pub(crate) sweeps: Counter,
     /// Inodes that the kernel was asked to serve and would not, by what it said.
     refused: Mutex<BTreeMap<i32, u64>>,
 }
@@ -82,6 +86,7 @@ impl Figures {
             "fallbacks": fallbacks.collect::<serde_json::Map<_, _>>(),
             "reads": self.reads.json(),
             "writes": self.writes.json(),
+            "watch": { "events": self.events.get(), "sweeps": self.sweeps.get() },
         })
     }
 }
@@ -110,12 +115,14 @@ mod tests {
         figures.refused(Errno::ELOOP);
         figures.reads.count(true);
         figures.writes.count(false);
+        figures.events.count();
         let told = figures.json(DataPath::Kernel);
         let wanted = json!({
             "handles": { "kernel": 1, "ring": 0, "sync": 0, "auto": 1 },
             "fallbacks": { "ELOOP": 2 },
             "reads": { "ring": 1, "sync": 0 },
             "writes": { "ring": 0, "sync": 1 },
+            "watch": { "events": 1, "sweeps": 0 },
         });
         assert_eq!(told, wanted);
         assert_eq!(figures.json(DataPath::Ring)["handles"]["ring"], 1);

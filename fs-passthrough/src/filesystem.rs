@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fusewire::proto::flags::{FOpenFlags, InitFlags, IoctlFlags, ReleaseFlags, RenameFlags};
+use fusewire::proto::negotiate::Agreement;
 use fusewire::proto::op::{
     CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetLk, GetXattr, IoCtl,
     LSeek, Link, ListXattr, Lookup, MkDir, MkNod, Open, OpenDir, Read, ReadDir, ReadDirPlus,
@@ -19,7 +20,7 @@ use fusewire::proto::{
     Attributes, Entry, Errno, FileLock, FsStats, LockKind, LookupCount, NodeId, Opened, Result,
     StatxAttributes,
 };
-use fusewire::{Context, DirBuf, DirPlusBuf, FileType, Filesystem, ReadBuf, XattrBuf};
+use fusewire::{Context, DirBuf, DirPlusBuf, FileType, Filesystem, Notifier, ReadBuf, XattrBuf};
 use rustix::fs::{
     AtFlags, FlockOperation, OFlags, fdatasync, flock, fstatvfs, fsync, linkat, readlinkat_raw,
     renameat_with,
@@ -38,6 +39,7 @@ use crate::mirror::Mirror;
 use crate::options::Cache;
 use crate::owners::Wanted;
 use crate::sys::{FLAGS_LEN, FlagsCommand};
+use crate::watch::Watch;
 use crate::{data, locks, xattr};
 
 /// Whether the kernel gathers dirty pages, and owns sizes and times.
@@ -79,8 +81,11 @@ impl Filesystem for PassthroughFs {
         .union(InitFlags::POSIX_LOCKS)
         .union(InitFlags::FLOCK_LOCKS);
 
-    fn start(&self) -> io::Result<()> {
-        caller::own_thread(&self.mirror.backing, self.mirror.options.jail.as_deref())
+    fn start(&self, agreement: &Agreement, notifier: &Notifier) -> io::Result<()> {
+        caller::own_thread(&self.mirror.backing, self.mirror.options.jail.as_deref())?;
+        let writeback = agreement.flags.contains(InitFlags::WRITEBACK_CACHE);
+        let start = |watch: &Watch| watch.start(&self.mirror, notifier, writeback);
+        self.mirror.watcher().map_or(Ok(()), start)
     }
 
     async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {
@@ -97,6 +102,7 @@ impl Filesystem for PassthroughFs {
                 let (node, stat) = found?;
                 let again = node.lookups.load(Ordering::Relaxed) > 1;
                 parent.lists_known.store(again, Ordering::Relaxed);
+                mirror.placed(&node, parent.id, op.name.as_bytes());
                 Ok(mirror.entry_of(&node, &stat))
             }
         }
@@ -220,7 +226,7 @@ impl Filesystem for PassthroughFs {
         // What the kernel has kept as missing may be there: what is why this failed, or what
         // O_DIRECT has made nevertheless.
         let made = made.inspect_err(|_| mirror.look_anew(cx, op.name))?;
-        Ok(mirror.created(cx, made))
+        Ok(mirror.created(cx, made, Some(op.name)))
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
@@ -231,7 +237,7 @@ impl Filesystem for PassthroughFs {
         let how =
             Opening { mode: op.mode.bits(), flags: op.flags.bits(), writeback: has_writeback(cx) };
         let made = make::nameless(directory.as_fd(), how, &caller, &mirror.backing)?;
-        Ok(mirror.created(cx, made))
+        Ok(mirror.created(cx, made, None))
     }
 
     async fn read(&self, cx: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {

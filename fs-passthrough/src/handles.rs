@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::data::Data;
 use crate::node::Node;
 use crate::through::Server;
+use crate::watch::tell::{Desk, News};
 
 const PARTS: usize = 16;
 
@@ -79,6 +80,8 @@ pub(crate) struct OpenFile {
     pub(crate) waits: AtomicBool,
     /// The lock of flock(2) that it has.
     pub(crate) whole: Mutex<LockKind>,
+    /// Who is told when it was the last one of what others have changed.
+    watch: Option<Arc<Desk>>,
 }
 
 impl OpenFile {
@@ -88,6 +91,7 @@ impl OpenFile {
         node: Arc<Node>,
         data: Data,
         register: impl FnOnce(BorrowedFd<'_>) -> Option<Backing>,
+        watch: Option<Arc<Desk>>,
     ) -> Self {
         let Data { fd, direct, reads, writes, .. } = data;
         let server = node.through.enter(|| register(fd.as_fd()));
@@ -100,7 +104,7 @@ impl OpenFile {
         }
         let (fd, waits) = (Arc::new(fd), AtomicBool::new(false));
         let whole = Mutex::new(LockKind::UNLOCK);
-        Self { node, fd, direct, server, writes, waits, whole }
+        Self { node, fd, direct, server, writes, waits, whole, watch }
     }
 }
 
@@ -116,6 +120,11 @@ impl Drop for OpenFile {
             self.node.writers.fetch_sub(1, Ordering::Relaxed);
         }
         self.node.through.leave();
+        if let Some(desk) = &self.watch
+            && self.node.outdated.load(Ordering::SeqCst)
+        {
+            desk.node(self.node.id, News::ATTRIBUTES.owned());
+        }
     }
 }
 

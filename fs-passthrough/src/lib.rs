@@ -7,6 +7,7 @@
 //!     locks                                        and what they keep each other from doing
 //!       table handles recent node through figures  what is known
 //!       owners deadlock                            and had, or waited for
+//!       watch                                      what others change (--watch)
 //!         backing jail options                     the way in, and the walls around it
 //!           calls sys wait error                   the system
 //! ```
@@ -35,6 +36,7 @@ mod sys;
 mod table;
 mod through;
 mod wait;
+mod watch;
 mod xattr;
 
 pub use filesystem::PassthroughFs;

@@ -52,6 +52,10 @@ struct Args {
     /// users of the mount alone
     #[arg(long, value_enum, default_value = "backing", value_name = "WHERE")]
     locks: LocksArg,
+    /// Tell the kernel at once what others change in BACKING, and let it keep names and attributes
+    /// for a minute; as root, and where BACKING's filesystem has file handles
+    #[arg(long)]
+    watch: bool,
     /// Lock the threads that serve into an empty directory, with few capabilities and system
     /// calls: a second wall, should something lead out of BACKING [default: on, for root]
     #[arg(long, value_enum, value_name = "SWITCH")]
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<&str> = args.common.options.iter().flat_map(|list| list.split(',')).collect();
     let chosen = Options::new(cache);
+    let chosen = if args.watch { chosen.watched() } else { chosen };
     let options = Options {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
         file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
@@ -153,6 +158,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if args.watch
+        && let Err(error) = mirror.watch()
+    {
+        let advice = "or leave --watch out: changes then show within the timeouts";
+        let _ = writeln!(io::stderr(), "error: --watch: {error}; {advice}");
+        return ExitCode::FAILURE;
+    }
     if !mirror.has_handles() {
         let why = "no file handles here (not root, or not with this filesystem)";
         let _ = writeln!(io::stderr(), "{why}: each file that is known takes a descriptor");

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fusewire::Context;
@@ -29,6 +29,8 @@ use crate::node::{Held, Key, Node, Pin};
 use crate::options::{Cache, DataPath, Options};
 use crate::table::Table;
 use crate::through::Server;
+use crate::watch::Watch;
+use crate::watch::tell::News;
 
 /// A directory that is mirrored; shared by all shards.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct Mirror {
     pub(crate) waits: Waits,
     pub(crate) figures: Figures,
     pub(crate) options: Options,
+    watch: OnceLock<Watch>,
 }
 
 impl Mirror {
@@ -53,7 +56,43 @@ impl Mirror {
             .map_err(|errno| io::Error::from_raw_os_error(errno.raw()))?;
         let (files, directories) = (Handles::default(), Handles::default());
         let (waits, figures) = (Waits::default(), Figures::default());
-        Ok(Arc::new(Self { backing, table, files, directories, waits, figures, options }))
+        let watch = OnceLock::new();
+        Ok(Arc::new(Self { backing, table, files, directories, waits, figures, options, watch }))
+    }
+
+    /// Has what others change told to the kernel at once; to be called before anything is served.
+    /// The threads that do it start with the first shard.
+    ///
+    /// # Errors
+    /// Say what is missing: it takes root, and a backing filesystem with file handles and an fsid.
+    pub fn watch(&self) -> io::Result<()> {
+        let watch = Watch::open(&self.backing)?;
+        let _ = self.watch.set(watch);
+        Ok(())
+    }
+
+    /// What watches, where something does.
+    pub(crate) fn watcher(&self) -> Option<&Watch> {
+        self.watch.get()
+    }
+
+    /// Remembers by which name the kernel knows a node, where names are told of.
+    pub(crate) fn placed(&self, node: &Node, parent: NodeId, name: &[u8]) {
+        if self.watch.get().is_some() {
+            node.is_at(parent, name);
+        }
+    }
+
+    /// What the kernel is told of a node when nobody knows what has changed.
+    pub(crate) fn news_of_a_sweep(&self, node: &Node) -> News {
+        if !node.is_regular() {
+            return News::DATA;
+        }
+        let stat = self.pin(node).and_then(|pin| attributes(pin.as_fd()).answer());
+        match stat {
+            Ok(stat) if node.is_surely_unchanged(&stat) => News::ATTRIBUTES,
+            _ => News::DATA.owned(),
+        }
     }
 
     /// Whether files can be known without a descriptor, so that the budget is kept.
@@ -105,7 +144,8 @@ impl Mirror {
     ) -> Opened {
         let cached = data.cached && !self.options.is_direct();
         let held = Arc::clone(&node);
-        let file = OpenFile::new(node, data, |data| self.register(cx, &held, data));
+        let watch = self.watch.get().map(|watch| Arc::clone(watch.desk()));
+        let file = OpenFile::new(node, data, |data| self.register(cx, &held, data), watch);
         let (flags, backing_id) = match file.server {
             Server::Kernel(id) => {
                 self.figures.by_kernel.count();
@@ -150,9 +190,17 @@ impl Mirror {
     }
 
     /// The answer for what was made and opened.
-    pub(crate) fn created(&self, cx: &Context<'_>, made: Made) -> (Entry, Opened) {
+    pub(crate) fn created(
+        &self,
+        cx: &Context<'_>,
+        made: Made,
+        name: Option<&Name>,
+    ) -> (Entry, Opened) {
         let Made { held, stat, data } = made;
         let node = self.table.enter(held, &stat, &self.backing);
+        if let Some(name) = name {
+            self.placed(&node, cx.node(), name.as_bytes());
+        }
         (self.entry_of(&node, &stat), self.opened(cx, node, data, Some(stat)))
     }
 
@@ -210,7 +258,9 @@ impl Mirror {
         let parent = self.table.get(cx.node())?;
         let directory = self.pin(&parent)?;
         let (fd, stat) = make(Place { directory: directory.as_fd(), name })?;
-        Ok(self.entry_of(&self.table.enter(fd, &stat, &self.backing), &stat))
+        let node = self.table.enter(fd, &stat, &self.backing);
+        self.placed(&node, parent.id, name);
+        Ok(self.entry_of(&node, &stat))
     }
 
     /// FALLOCATE and COPY_FILE_RANGE have no flag that says whether set-id bits are to go, nor has
@@ -255,7 +305,10 @@ impl Mirror {
         let known = self.table.knows(Key { ino: listed.ino, ..node.key });
         match self.find(directory, listed.name, known) {
             Err(Errno::ENOENT) => None,
-            found => Some(found.ok().map(|(node, stat)| self.entry_of(&node, &stat))),
+            found => Some(found.ok().map(|(known, stat)| {
+                self.placed(&known, node.id, listed.name);
+                self.entry_of(&known, &stat)
+            })),
         }
     }
 

@@ -12,6 +12,7 @@ use fusewire::proto::{Errno, NodeId, Result};
 use parking_lot::Mutex;
 use rustix::fs::{Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
+use crate::attributes::KIND_REGULAR;
 use crate::backing::{Backing, attributes};
 use crate::error::Answer;
 use crate::owners::Owners;
@@ -126,6 +127,10 @@ pub(crate) struct Node {
     pub(crate) through: Through,
     /// Who has locks; there from the first request for one.
     pub(crate) owners: OnceLock<Box<Owners>>,
+    /// Set once others have changed what the kernel does not ask for again (with `--watch`).
+    pub(crate) outdated: AtomicBool,
+    /// The directory and the name that it was looked up by last (with `--watch`).
+    pub(crate) place: Mutex<Option<Box<(NodeId, Box<[u8]>)>>>,
     late: Mutex<Late>,
     /// The last look, and whether its time was settled.
     seen: Mutex<Option<(Version, bool)>>,
@@ -181,10 +186,25 @@ impl Node {
             writers: AtomicU32::new(0),
             through: Through::default(),
             owners: OnceLock::new(),
+            outdated: AtomicBool::new(false),
+            place: Mutex::default(),
             late: Mutex::default(),
             seen: Mutex::default(),
         };
         (node, spare)
+    }
+
+    /// Whether it is a regular file.
+    pub(crate) fn is_regular(&self) -> bool {
+        self.kind == KIND_REGULAR
+    }
+
+    /// It was looked up, or moved, by this name.
+    pub(crate) fn is_at(&self, parent: NodeId, name: &[u8]) {
+        let mut place = self.place.lock();
+        if place.as_ref().is_none_or(|known| known.0 != parent || *known.1 != *name) {
+            *place = Some(Box::new((parent, name.into())));
+        }
     }
 
     /// The `O_PATH` descriptor that holds it, if one does.

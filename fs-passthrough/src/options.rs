@@ -112,6 +112,17 @@ impl Options {
         }
     }
 
+    /// The same where what others change is told: names and attributes are kept for a minute. What
+    /// no event tells of, as stores to a mapping, is seen then.
+    #[must_use]
+    pub fn watched(self) -> Self {
+        if self.cache != Cache::Auto {
+            return self;
+        }
+        let minute = Duration::from_secs(60);
+        Self { attr_timeout: minute, entry_timeout: minute, ..self }
+    }
+
     /// Whether data go past the page cache, so that there is nothing to write back. With
     /// write-back agreed all the same, the kernel would own an mtime that its direct writes do not
     /// move (`fs/fuse/file.c, fuse_direct_write_iter`).

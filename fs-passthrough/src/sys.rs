@@ -40,10 +40,17 @@ struct MountAttr {
 /// What names an inode for as long as it exists, without keeping it open. Two handles of one
 /// filesystem are equal if and only if they name one inode; a number that is used again comes with
 /// another generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileHandle {
     kind: c_int,
     bytes: Box<[u8]>,
+}
+
+impl FileHandle {
+    /// One that the kernel has told in another way.
+    pub(crate) fn new(kind: c_int, bytes: &[u8]) -> Self {
+        Self { kind, bytes: bytes.into() }
+    }
 }
 
 /// The handle of what `fd` refers to; `O_PATH` will do. EOPNOTSUPP where a filesystem has none.

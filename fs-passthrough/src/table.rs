@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -117,6 +117,23 @@ impl Table {
         Some(Arc::clone(node))
     }
 
+    /// The node of what `fd` refers to, if it is known.
+    pub(crate) fn find(
+        &self,
+        fd: BorrowedFd<'_>,
+        stat: &Statx,
+        backing: &Backing,
+    ) -> Option<Arc<Node>> {
+        let key = Key::of(stat);
+        let node = self.keys(key).lock().get(&key).cloned();
+        node.filter(|node| node.is(fd, backing))
+    }
+
+    /// All nodes, in parts of which each is looked at when it is asked for.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = impl Fn() -> Vec<Arc<Node>>> {
+        self.ids.iter().map(|part| || part.read().values().cloned().collect())
+    }
+
     /// Whether there is a node of such an inode.
     pub(crate) fn knows(&self, key: Key) -> bool {
         self.keys(key).lock().contains_key(&key)
@@ -171,9 +188,7 @@ impl Table {
 
     /// Has a descriptor hold the node of what `fd` refers to, if it is known.
     pub(crate) fn hold(&self, fd: OwnedFd, stat: &Statx, backing: &Backing) {
-        let key = Key::of(stat);
-        let node = self.keys(key).lock().get(&key).cloned();
-        if let Some(node) = node.filter(|node| node.is(fd.as_fd(), backing)) {
+        if let Some(node) = self.find(fd.as_fd(), stat, backing) {
             node.hold(fd, &self.budget);
         }
     }

@@ -67,6 +67,11 @@ impl Through {
         }
     }
 
+    /// Whether any is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.lock().handles > 0
+    }
+
     /// A handle is gone; with the last one goes what was registered.
     pub(crate) fn leave(&self) {
         let mut open = self.open.lock();

@@ -1,0 +1,298 @@
+//! What the kernel is still to be told, and the threads that tell it.
+//!
+//! A notification may block for as long as a client keeps the lock that it needs. Those about
+//! inodes wait for pages only, which shards answer for; one thread makes them. Those about names
+//! wait for the lock of the directory, in which a client may be stuck (getdents(2) into memory that
+//! never comes); so they have [`TELLERS`] threads, each at one directory. No shard waits for any of
+//! them: it puts things down here and goes on.
+//!
+//! All is bounded: what is said of one node is said once, and what finds no room is found by a
+//! sweep.
+//!
+//! Never known here: events. Neighbours: `watch` and `handles` put things down, `node` remembers.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use fusewire::Notifier;
+use fusewire::proto::flags::InvalEntryFlags;
+use fusewire::proto::notify::Notification;
+use fusewire::proto::{Errno, Name, NodeId, Result};
+use parking_lot::{Condvar, Mutex};
+
+use crate::mirror::Mirror;
+
+/// Directories in which clients may be stuck while names of others are still told.
+pub(crate) const TELLERS: usize = 4;
+/// Nodes, and names, that wait to be told of. More are found by a sweep.
+const WAITING_MAX: usize = 65536;
+/// How often an inode is given up that somebody looks at just then: each time after twice as long.
+const TRIES_MAX: u32 = 8;
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// At least between two sweeps.
+const REST: Duration = Duration::from_secs(1);
+
+/// What has changed of an inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Its data, not its attributes alone.
+    pub(crate) data: bool,
+    /// What the kernel asks nobody for, with write-back: its size and times. It takes them from a
+    /// new inode only, so it must forget this one.
+    pub(crate) owned: bool,
+    tries: u32,
+}
+
+impl News {
+    pub(crate) const ATTRIBUTES: Self = Self { data: false, owned: false, tries: 0 };
+    pub(crate) const DATA: Self = Self { data: true, owned: false, tries: 0 };
+
+    /// The same of a regular file, where the kernel owns size and times.
+    pub(crate) fn owned(self) -> Self {
+        Self { owned: true, ..self }
+    }
+}
+
+/// Where it is put down.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+    cannot_prune: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ended: bool,
+    nodes: HashMap<NodeId, News>,
+    nodes_order: VecDeque<NodeId>,
+    /// Inodes that were looked at when they were given up, by when that is tried again.
+    later: BTreeMap<(Instant, NodeId), News>,
+    put_off: HashSet<NodeId>,
+    names: HashMap<NodeId, HashSet<Box<[u8]>>>,
+    names_order: VecDeque<NodeId>,
+    names_waiting: usize,
+    /// Directories whose names are being told.
+    busy: HashSet<NodeId>,
+    sweep: bool,
+}
+
+impl State {
+    fn put(&mut self, id: NodeId, news: News) {
+        if let Some(known) = self.nodes.get_mut(&id) {
+            known.data |= news.data;
+            known.owned |= news.owned;
+            known.tries = known.tries.min(news.tries);
+        } else if self.nodes.len() >= WAITING_MAX {
+            self.sweep = true;
+        } else {
+            self.nodes.insert(id, news);
+            self.nodes_order.push_back(id);
+        }
+    }
+
+    fn put_name(&mut self, parent: NodeId, name: &[u8]) {
+        if self.names_waiting >= WAITING_MAX {
+            self.sweep = true;
+            return;
+        }
+        let names = self.names.entry(parent).or_insert_with(|| {
+            self.names_order.push_back(parent);
+            HashSet::new()
+        });
+        if names.insert(name.into()) {
+            self.names_waiting += 1;
+        }
+    }
+
+    /// The next node, or else until when there is surely none.
+    fn next(&mut self) -> std::result::Result<(NodeId, News), Option<Instant>> {
+        let now = Instant::now();
+        while let Some(due) = self.later.first_entry().filter(|due| due.key().0 <= now) {
+            let ((_, id), news) = due.remove_entry();
+            self.put_off.remove(&id);
+            self.put(id, news);
+        }
+        let id = self.nodes_order.pop_front();
+        let next = id.and_then(|id| Some((id, self.nodes.remove(&id)?)));
+        next.ok_or_else(|| self.later.first_key_value().map(|((when, _), _)| *when))
+    }
+
+    /// Puts a node down for later, unless it is.
+    fn put_off(&mut self, id: NodeId, news: News) {
+        if self.put_off.len() < WAITING_MAX && self.put_off.insert(id) {
+            let when = Instant::now() + TRY_AGAIN * (1 << news.tries);
+            self.later.insert((when, id), News { tries: news.tries + 1, ..news });
+        }
+    }
+
+    /// The names of a directory that nobody tells names of.
+    fn next_names(&mut self) -> Option<(NodeId, HashSet<Box<[u8]>>)> {
+        let free = self.names_order.iter().position(|id| !self.busy.contains(id))?;
+        let id = self.names_order.remove(free)?;
+        let names = self.names.remove(&id)?;
+        self.names_waiting -= names.len();
+        self.busy.insert(id);
+        Some((id, names))
+    }
+
+    fn has_room(&self) -> bool {
+        self.nodes.len() < WAITING_MAX / 2 && self.names_waiting < WAITING_MAX / 2
+    }
+}
+
+impl Desk {
+    /// An inode has changed.
+    pub(crate) fn node(&self, id: NodeId, news: News) {
+        self.state.lock().put(id, news);
+        self.changed.notify_all();
+    }
+
+    /// A name means something else, or nothing, or something.
+    pub(crate) fn name(&self, parent: NodeId, name: &[u8]) {
+        self.state.lock().put_name(parent, name);
+        self.changed.notify_all();
+    }
+
+    /// Anything may have changed.
+    pub(crate) fn sweep(&self) {
+        self.state.lock().sweep = true;
+        self.changed.notify_all();
+    }
+
+    /// The session is over.
+    pub(crate) fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for something to do, but no longer than until the moment that `next` answers; `None`
+    /// at the end.
+    fn wait<T>(
+        &self,
+        mut next: impl FnMut(&mut State) -> std::result::Result<T, Option<Instant>>,
+    ) -> Option<T> {
+        let mut state = self.state.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            match next(&mut state) {
+                Ok(found) => return Some(found),
+                Err(Some(until)) => drop(self.changed.wait_until(&mut state, until)),
+                Err(None) => self.changed.wait(&mut state),
+            }
+        }
+    }
+}
+
+/// A thread that tells the kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) mirror: Weak<Mirror>,
+    pub(crate) notifier: Notifier,
+    /// Whether the kernel owns sizes and times.
+    pub(crate) writeback: bool,
+}
+
+impl Teller {
+    /// What the kernel says to a notification matters only where it means the end: what it does not
+    /// know need not be told.
+    fn tell(&self, notification: &Notification<'_>) -> Result<()> {
+        let told = self.notifier.tell(notification);
+        match told {
+            Err(Errno::ENOTCONN | Errno::ENODEV) => self.desk.end(),
+            Err(Errno::ENOENT) | Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "{notification}"),
+        }
+        told
+    }
+
+    /// Tells of inodes.
+    pub(crate) fn nodes(&self) {
+        while let Some((node, news)) = self.desk.wait(State::next) {
+            if news.tries == 0 {
+                let offset = if news.data { 0 } else { -1 };
+                let _ = self.tell(&Notification::InvalInode { node, offset, len: 0 });
+            }
+            if news.owned && self.writeback {
+                self.give_up(node, news);
+            }
+        }
+    }
+
+    /// Has the kernel forget an inode that nobody has open; one that is open goes after that.
+    fn give_up(&self, id: NodeId, news: News) {
+        let find = || self.mirror.upgrade()?.table.get(id).ok();
+        let Some(node) = find() else { return };
+        node.outdated.store(true, Ordering::SeqCst);
+        if node.through.is_open() || self.desk.cannot_prune.load(Ordering::Relaxed) {
+            return;
+        }
+        drop(node);
+        if self.tell(&Notification::Prune { nodes: &[id] }) == Err(Errno::EINVAL) {
+            tracing::warn!(
+                "size and mtime of what the kernel knows stay until it forgets the file: that it \
+                 can be asked for takes Linux 6.18; or --writeback off"
+            );
+            return self.desk.cannot_prune.store(true, Ordering::Relaxed);
+        }
+        // The kernel does not say whether it could; the FORGET comes a moment later.
+        if news.tries < TRIES_MAX && find().is_some() {
+            self.desk.state.lock().put_off(id, news);
+        }
+    }
+
+    /// Tells of names.
+    pub(crate) fn names(&self) {
+        while let Some((parent, names)) = self.desk.wait(|state| state.next_names().ok_or(None)) {
+            for name in &names {
+                // What a mount lies on is only asked for again, not taken away with the mount.
+                let flags = InvalEntryFlags::EXPIRE_ONLY;
+                if let Ok(name) = Name::new(name) {
+                    let _ = self.tell(&Notification::InvalEntry { parent, name, flags });
+                }
+            }
+            self.desk.state.lock().busy.remove(&parent);
+            self.desk.changed.notify_all();
+        }
+    }
+
+    /// Tells of everything that the kernel knows, when events were lost.
+    pub(crate) fn sweeps(&self) {
+        let mut from = Instant::now();
+        let wanted = |from: Instant| {
+            move |state: &mut State| {
+                if !state.sweep {
+                    return Err(None);
+                }
+                if Instant::now() < from {
+                    return Err(Some(from));
+                }
+                state.sweep = false;
+                Ok(())
+            }
+        };
+        while self.desk.wait(wanted(from)).is_some() {
+            tracing::warn!("events were lost; the kernel is told to ask for everything again");
+            let Some(mirror) = self.mirror.upgrade() else { return };
+            for part in mirror.table.parts() {
+                for node in part() {
+                    let room = |state: &mut State| state.has_room().then_some(()).ok_or(None);
+                    if self.desk.wait(room).is_none() {
+                        return;
+                    }
+                    self.desk.node(node.id, mirror.news_of_a_sweep(&node));
+                    if let Some(place) = node.place.lock().as_deref() {
+                        self.desk.name(place.0, &place.1);
+                    }
+                }
+            }
+            mirror.figures.sweeps.count();
+            from = Instant::now() + REST;
+        }
+    }
+}
