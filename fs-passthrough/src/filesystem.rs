@@ -96,7 +96,7 @@ impl Filesystem for PassthroughFs {
         let known = parent.lists_known.load(Ordering::Relaxed);
         match mirror.find(directory.as_fd(), op.name.as_bytes(), known) {
             Err(Errno::ENOENT) if mirror.options.cache == Cache::Always => {
-                Ok(Entry::negative(mirror.options.entry_timeout))
+                Ok(Entry::negative(mirror.absent_valid()))
             }
             found => {
                 let (node, stat) = found?;
@@ -179,13 +179,19 @@ impl Filesystem for PassthroughFs {
     async fn rename(&self, cx: &Context<'_>, op: Rename<'_>) -> Result<()> {
         let mirror = &self.mirror;
         let (from, to) = (mirror.table.get(cx.node())?, mirror.table.get(op.new_parent)?);
-        let (from, to) = (mirror.pin(&from)?, mirror.pin(&to)?);
+        let (parent, target) = (&from, &to);
+        let (from, to) = (mirror.pin(parent)?, mirror.pin(target)?);
         let (old, new) = (op.old_name.as_bytes(), op.new_name.as_bytes());
         if !op.flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE) {
             mirror.hold_before_removal(to.as_fd(), new);
         }
         let flags = rustix::fs::RenameFlags::from_bits_retain(op.flags.bits());
-        renameat_with(from.as_fd(), old, to.as_fd(), new, flags).answer()
+        renameat_with(from.as_fd(), old, to.as_fd(), new, flags).answer()?;
+        mirror.moved(target, to.as_fd(), new);
+        if op.flags.contains(RenameFlags::EXCHANGE) {
+            mirror.moved(parent, from.as_fd(), old);
+        }
+        Ok(())
     }
 
     async fn link(&self, cx: &Context<'_>, op: Link<'_>) -> Result<Entry> {

@@ -32,6 +32,9 @@ use crate::through::Server;
 use crate::watch::Watch;
 use crate::watch::tell::News;
 
+/// How long a name is missing at most where changes are told of.
+const ABSENT_MAX: Duration = Duration::from_secs(10);
+
 /// A directory that is mirrored; shared by all shards.
 #[derive(Debug)]
 pub struct Mirror {
@@ -81,6 +84,23 @@ impl Mirror {
         if self.watch.get().is_some() {
             node.is_at(parent, name);
         }
+    }
+
+    /// The same for what has just been moved there.
+    pub(crate) fn moved(&self, parent: &Node, directory: BorrowedFd<'_>, name: &[u8]) {
+        if self.watch.get().is_some()
+            && let Ok((fd, stat)) = self.backing.lookup(directory, name).and_then(found)
+            && let Some(node) = self.table.find(fd.as_fd(), &stat, &self.backing)
+        {
+            node.is_at(parent.id, name);
+        }
+    }
+
+    /// How long the kernel may take a name for missing. What it has kept so nobody here knows, so
+    /// when events are lost this is how long it goes on.
+    pub(crate) fn absent_valid(&self) -> Duration {
+        let limit = if self.watch.get().is_some() { ABSENT_MAX } else { Duration::MAX };
+        self.options.entry_timeout.min(limit)
     }
 
     /// What the kernel is told of a node when nobody knows what has changed.

@@ -130,7 +130,7 @@ pub(crate) struct Node {
     /// Set once others have changed what the kernel does not ask for again (with `--watch`).
     pub(crate) outdated: AtomicBool,
     /// The directory and the name that it was looked up by last (with `--watch`).
-    pub(crate) place: Mutex<Option<Box<(NodeId, Box<[u8]>)>>>,
+    pub(crate) place: Mutex<Option<Box<Named>>>,
     late: Mutex<Late>,
     /// The last look, and whether its time was settled.
     seen: Mutex<Option<(Version, bool)>>,
@@ -138,6 +138,9 @@ pub(crate) struct Node {
 
 /// What tells that data have changed: mtime, ctime and size. Flat, as a million nodes have it.
 type Version = (i64, u32, i64, u32, u64);
+
+/// A directory and a name in it.
+type Named = (NodeId, Box<[u8]>);
 
 /// A descriptor of a node, for a short time.
 #[derive(Debug)]

@@ -64,9 +64,6 @@ impl Watch {
             | InitFlags::FAN_NONBLOCK
             | InitFlags::from_bits_retain(BY_HANDLE);
         let fan = Fanotify::init(flags, EventFFlags::O_RDONLY).map_err(advise)?;
-        if !backing.has_handles() {
-            return Err(advise(Errno::EOPNOTSUPP));
-        }
         let all = NAMES | DATA | MaskFlags::FAN_ATTRIB | MaskFlags::FAN_ONDIR;
         let whole = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
         fan.mark::<_, std::path::Path>(whole, all, backing.anchor(), None).map_err(advise)?;

@@ -31,6 +31,10 @@ const WAITING_MAX: usize = 65536;
 /// How often an inode is given up that somebody looks at just then: each time after twice as long.
 const TRIES_MAX: u32 = 8;
 const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// After this a name is told a second time: the answer to a LOOKUP that was asked for again, of
+/// before the change, could reach the kernel after the first (`fs/fuse/dir.c,
+/// fuse_dentry_revalidate` does so without the directory's lock).
+const LOOKED_UP: Duration = Duration::from_millis(100);
 /// At least between two sweeps.
 const REST: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,15 @@ impl News {
     }
 }
 
+/// How often a name was told, or need not be told again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    First,
+    Last,
+}
+
+type Names = HashMap<Box<[u8]>, Turn>;
+
 /// Where it is put down.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
@@ -71,9 +84,11 @@ struct State {
     /// Inodes that were looked at when they were given up, by when that is tried again.
     later: BTreeMap<(Instant, NodeId), News>,
     put_off: HashSet<NodeId>,
-    names: HashMap<NodeId, HashSet<Box<[u8]>>>,
+    names: HashMap<NodeId, Names>,
     names_order: VecDeque<NodeId>,
     names_waiting: usize,
+    names_later: BTreeMap<(Instant, NodeId), Names>,
+    names_put_off: usize,
     /// Directories whose names are being told.
     busy: HashSet<NodeId>,
     sweep: bool,
@@ -93,17 +108,21 @@ impl State {
         }
     }
 
-    fn put_name(&mut self, parent: NodeId, name: &[u8]) {
+    fn put_name(&mut self, parent: NodeId, name: &[u8], turn: Turn) {
         if self.names_waiting >= WAITING_MAX {
             self.sweep = true;
             return;
         }
         let names = self.names.entry(parent).or_insert_with(|| {
             self.names_order.push_back(parent);
-            HashSet::new()
+            HashMap::new()
         });
-        if names.insert(name.into()) {
-            self.names_waiting += 1;
+        match names.get_mut(name) {
+            Some(known) => *known = (*known).min(turn),
+            None => {
+                names.insert(name.into(), turn);
+                self.names_waiting += 1;
+            }
         }
     }
 
@@ -128,14 +147,34 @@ impl State {
         }
     }
 
-    /// The names of a directory that nobody tells names of.
-    fn next_names(&mut self) -> Option<(NodeId, HashSet<Box<[u8]>>)> {
-        let free = self.names_order.iter().position(|id| !self.busy.contains(id))?;
-        let id = self.names_order.remove(free)?;
-        let names = self.names.remove(&id)?;
+    /// The names of a directory that nobody tells names of, or else until when there are none.
+    fn next_names(&mut self) -> std::result::Result<(NodeId, Names), Option<Instant>> {
+        let now = Instant::now();
+        while let Some(due) = self.names_later.first_entry().filter(|due| due.key().0 <= now) {
+            let ((_, parent), names) = due.remove_entry();
+            self.names_put_off -= names.len();
+            names.iter().for_each(|(name, turn)| self.put_name(parent, name, *turn));
+        }
+        let free = self.names_order.iter().position(|id| !self.busy.contains(id));
+        let id = free.and_then(|free| self.names_order.remove(free));
+        let Some((id, names)) = id.and_then(|id| Some((id, self.names.remove(&id)?))) else {
+            return Err(self.names_later.first_key_value().map(|((when, _), _)| *when));
+        };
         self.names_waiting -= names.len();
         self.busy.insert(id);
-        Some((id, names))
+        Ok((id, names))
+    }
+
+    /// Puts those that were told once down for later.
+    fn put_names_off(&mut self, parent: NodeId, mut names: Names) {
+        names.retain(|_, turn| std::mem::replace(turn, Turn::Last) == Turn::First);
+        if names.is_empty() {
+        } else if self.names_put_off + names.len() > WAITING_MAX {
+            self.sweep = true;
+        } else {
+            self.names_put_off += names.len();
+            self.names_later.insert((Instant::now() + LOOKED_UP, parent), names);
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -152,7 +191,7 @@ impl Desk {
 
     /// A name means something else, or nothing, or something.
     pub(crate) fn name(&self, parent: NodeId, name: &[u8]) {
-        self.state.lock().put_name(parent, name);
+        self.state.lock().put_name(parent, name, Turn::First);
         self.changed.notify_all();
     }
 
@@ -248,15 +287,18 @@ impl Teller {
 
     /// Tells of names.
     pub(crate) fn names(&self) {
-        while let Some((parent, names)) = self.desk.wait(|state| state.next_names().ok_or(None)) {
-            for name in &names {
-                // What a mount lies on is only asked for again, not taken away with the mount.
-                let flags = InvalEntryFlags::EXPIRE_ONLY;
-                if let Ok(name) = Name::new(name) {
-                    let _ = self.tell(&Notification::InvalEntry { parent, name, flags });
-                }
-            }
-            self.desk.state.lock().busy.remove(&parent);
+        while let Some((parent, mut names)) = self.desk.wait(State::next_names) {
+            // What a mount lies on is only asked for again, not taken away with the mount.
+            let flags = InvalEntryFlags::EXPIRE_ONLY;
+            names.retain(|name, _| {
+                Name::new(name).is_ok_and(|name| {
+                    self.tell(&Notification::InvalEntry { parent, name, flags }).is_ok()
+                })
+            });
+            let mut state = self.desk.state.lock();
+            state.busy.remove(&parent);
+            state.put_names_off(parent, names);
+            drop(state);
             self.desk.changed.notify_all();
         }
     }
@@ -287,7 +329,8 @@ impl Teller {
                     }
                     self.desk.node(node.id, mirror.news_of_a_sweep(&node));
                     if let Some(place) = node.place.lock().as_deref() {
-                        self.desk.name(place.0, &place.1);
+                        self.desk.state.lock().put_name(place.0, &place.1, Turn::Last);
+                        self.desk.changed.notify_all();
                     }
                 }
             }

@@ -63,6 +63,8 @@ mod paths;
 mod sandbox;
 mod times;
 mod waits;
+mod watch;
+mod watch_worst;
 
 /// tmpfs cannot.
 pub(crate) const ZEROES_RANGES: bool = false;

@@ -1,0 +1,230 @@
+//! `--watch` when it gets difficult: events are lost, clients are stuck where the kernel must be
+//! told something, nothing can be watched.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use memmap2::MmapMut;
+use rustix::fs::RawDir;
+use rustix::process::Signal;
+
+use crate::common::system::{self, run_limited};
+use crate::common::{
+    Client, Daemon, Place, Plan, Setup, Transport, cases, drills, open_rw, open_to_all, tell,
+};
+use crate::watch::{WATCHED, soon};
+use crate::{Other, backing};
+
+cases!(mounts, Plan::new().options(WATCHED).seconds(120); lost_events_lose_no_change);
+cases!(
+    served_through, Plan::new().options(WATCHED).beside(false);
+    clients_that_are_stuck_hold_up_their_directories_alone,
+);
+drills!(a_signal_frees_all_others_of_who_is_stuck, what_cannot_be_watched_is_refused);
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// fs.fanotify.max_queued_events, for all groups of a user namespace.
+fn queue_len() -> usize {
+    let text = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// More happens than the kernel keeps while the daemon is stopped. A filesystem that is mounted
+/// inside of the mount stays.
+fn lost_events_lose_no_change(place: &Place) {
+    let outside = backing(place);
+    for name in ["d/sub", "d/mnt", "gone"] {
+        fs::create_dir_all(outside.join(name)).unwrap();
+    }
+    for name in ["data", "d/mode", "d/removed", "d/sub/below", "moved"] {
+        fs::write(outside.join(name), name).unwrap();
+        assert_eq!(fs::read_to_string(place.path(name)).unwrap(), name);
+    }
+    fs::metadata(place.path("gone")).unwrap();
+    let held = File::open(place.path("d/removed")).unwrap();
+    let inner = Other::mount(&["-t", "tmpfs", "none"], &place.path("d/mnt"));
+    fs::write(place.path("d/mnt/file"), "inside").unwrap();
+    // A name that is known by a rename of ours.
+    fs::rename(place.path("moved"), place.path("there")).unwrap();
+    for round in 1..=2 {
+        let stopped = place.stopped();
+        for number in 0..queue_len() / 2 + 100 {
+            fs::write(outside.join("noise"), "").unwrap();
+            fs::rename(outside.join("noise"), outside.join(format!("n{number}"))).unwrap();
+            fs::remove_file(outside.join(format!("n{number}"))).unwrap();
+        }
+        fs::write(outside.join("data"), format!("data of round {round}")).unwrap();
+        let mode = if round == 1 { 0o600 } else { 0o640 };
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(outside.join("d/mode"), permissions).unwrap();
+        if round == 1 {
+            fs::remove_file(outside.join("d/removed")).unwrap();
+            fs::rename(outside.join("d/sub"), outside.join("sub")).unwrap();
+            fs::remove_dir(outside.join("gone")).unwrap();
+            fs::rename(outside.join("there"), outside.join("elsewhere")).unwrap();
+        }
+        drop(stopped);
+        let text = || fs::read_to_string(place.path("data")).unwrap();
+        soon("data", || text() == format!("data of round {round}"));
+        let status = || fs::metadata(place.path("d/mode")).unwrap();
+        soon("the mode", || status().mode() & 0o777 == mode);
+        for name in ["d/removed", "d/sub/below", "gone", "there"] {
+            soon(name, || fs::metadata(place.path(name)).is_err());
+        }
+        assert_eq!(fs::read_to_string(place.path("sub/below")).unwrap(), "d/sub/below");
+        assert_eq!(fs::read_to_string(place.path("d/mnt/file")).unwrap(), "inside", "unmounted");
+        let sweeps = || place.stats().field("filesystem")["watch"]["sweeps"].as_u64().unwrap();
+        soon("a sweep", || sweeps() >= round);
+    }
+    soon("no link is left", || held.metadata().unwrap().nlink() == 0);
+    drop(inner);
+}
+
+/// Memory of which a page is on the other mount, where nobody answers for it.
+fn memory_that_never_comes(file: &Path) -> MmapMut {
+    let file = open_rw(file);
+    // SAFETY: nobody shortens the file while it is mapped.
+    unsafe { MmapMut::map_mut(&file) }.unwrap()
+}
+
+/// Lists `directory` into `memory`, and holds the lock of the directory until that comes.
+fn list_into(directory: &Path, memory: &mut MmapMut) {
+    let directory = File::open(directory).unwrap();
+    let bytes = memory.as_mut_ptr().cast::<MaybeUninit<u8>>();
+    // SAFETY: the memory is mapped for as long as it is borrowed; what may be anything may be this.
+    let memory = unsafe { std::slice::from_raw_parts_mut(bytes, memory.len()) };
+    let mut entries = RawDir::new(&directory, memory);
+    while let Some(entry) = entries.next() {
+        entry.unwrap();
+    }
+}
+
+/// Requests of a connection that are not answered.
+fn waiting(connection: u32) -> usize {
+    let file = format!("/sys/fs/fuse/connections/{connection}/waiting");
+    fs::read_to_string(file).unwrap().trim().parse().unwrap()
+}
+
+/// As many as there may be; names elsewhere, and attributes and data everywhere, are told of.
+fn clients_that_are_stuck_hold_up_their_directories_alone(place: &Place) {
+    const STUCK: usize = 3;
+    let outside = backing(place);
+    let directory = |number: usize| format!("d{number}");
+    for number in 0..STUCK {
+        fs::create_dir(outside.join(directory(number))).unwrap();
+        fs::write(outside.join(directory(number)).join("f"), "f").unwrap();
+        fs::write(backing(place.beside()).join(directory(number)), vec![0; 32768]).unwrap();
+    }
+    fs::write(outside.join("file"), "file").unwrap();
+    let known = File::open(place.path("d0/f")).unwrap();
+    assert_eq!(fs::read_to_string(place.path("file")).unwrap(), "file");
+    let listed = AtomicUsize::new(0);
+    let mut memory: Vec<_> = (0..STUCK)
+        .map(|number| memory_that_never_comes(&place.beside().path(&directory(number))))
+        .collect();
+    thread::scope(|scope| {
+        let device = fs::metadata(place.beside().root()).unwrap().dev();
+        let connection = rustix::fs::minor(device);
+        let stopped = place.beside().stopped();
+        for (number, memory) in memory.iter_mut().enumerate() {
+            let (path, listed) = (place.path(&directory(number)), &listed);
+            scope.spawn(move || {
+                list_into(&path, memory);
+                listed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        soon("clients that are stuck", || waiting(connection) == STUCK);
+        for number in 0..STUCK {
+            fs::remove_file(outside.join(directory(number)).join("f")).unwrap();
+        }
+        for round in 0..20 {
+            let name = format!("new{round}");
+            fs::write(outside.join(&name), &name).unwrap();
+            soon(&name, || fs::read_to_string(place.path(&name)).is_ok_and(|text| text == name));
+            fs::rename(outside.join(&name), outside.join("file")).unwrap();
+            soon("a rename", || fs::read_to_string(place.path("file")).unwrap() == name);
+        }
+        soon("links of a file there", || known.metadata().unwrap().nlink() == 0);
+        assert_eq!(listed.load(Ordering::SeqCst), 0, "they were not stuck");
+        drop(stopped);
+    });
+    for number in 0..STUCK {
+        let path = place.path(&directory(number)).join("f");
+        soon("the rest", || fs::metadata(&path).is_err());
+    }
+}
+
+const ORDER: &str = "FUSEWIRE_TEST_STUCK";
+
+/// A client that lists a directory into memory that never comes.
+#[test]
+#[ignore = "the program that the test below starts"]
+fn stuck_process() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let (directory, file) = order.split_once('\n').unwrap();
+    let mut memory = memory_that_never_comes(Path::new(file));
+    tell("mapped");
+    io::stdin().read_line(&mut String::new()).unwrap();
+    list_into(Path::new(directory), &mut memory);
+}
+
+/// The daemon's own end may have to wait for whoever is stuck.
+fn a_signal_frees_all_others_of_who_is_stuck(transport: Transport) {
+    let words = ["--watch", "--entry-timeout", "3600", "--attr-timeout", "0"];
+    let mut daemon = Daemon::start(&Setup::new(transport).with(&words));
+    let beside = Daemon::start(&Setup::new(transport));
+    let outside = daemon.work().join("backing");
+    fs::create_dir(outside.join("d")).unwrap();
+    fs::write(outside.join("d/f"), "f").unwrap();
+    fs::write(beside.work().join("backing/memory"), vec![0; 32768]).unwrap();
+    let mountpoint = daemon.mountpoint().to_str().unwrap().to_owned();
+    let order = format!("{mountpoint}/d\n{}/memory", beside.mountpoint().to_str().unwrap());
+    let errors = beside.work().join("stuck-errors");
+    let mut stuck = Client::start("watch_worst::stuck_process", ORDER, &order, &errors);
+    stuck.expect_line("mapped", LIMIT);
+    let stopped = beside.stopped();
+    stuck.send("go");
+    soon("a client that is stuck", || waiting(beside.connection()) == 1);
+    let script = "cd \"$0\"; while stat d >/dev/null 2>&1; do sleep 0.02; done";
+    let mut other = Command::new("sh").arg("-c").arg(script).arg(&mountpoint).spawn().unwrap();
+    fs::remove_file(outside.join("d/f")).unwrap();
+    let tasks = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
+    soon("a notification that waits", || {
+        let mut tasks = fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
+        tasks.any(|task| fs::read_to_string(task.join("stat")).unwrap().contains(") D "))
+    });
+    daemon.signal(Signal::TERM);
+    let freed = system::wait_for_exit(&mut other, LIMIT);
+    drop(stopped);
+    let ended = stuck.wait(LIMIT);
+    let _ = other.kill();
+    let _ = other.wait();
+    assert!(freed.is_some(), "who is not stuck");
+    assert!(ended.is_some(), "who was stuck");
+    daemon.wait();
+}
+
+fn what_cannot_be_watched_is_refused(transport: Transport) {
+    let mut arguments = Setup::new(transport).with(&["--watch"]).arguments();
+    let work = || open_to_all(tempfile::Builder::new().prefix("fusewire-test-").tempdir());
+    let refused = |command: &mut Command, why: &str| {
+        let (status, text) = run_limited(command).unwrap();
+        assert!(!status.success() && text.contains("--watch") && text.contains(why), "{text}");
+    };
+    let place = work();
+    let mountpoint = place.path().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    arguments.push(mountpoint.to_str().unwrap().to_owned());
+    let daemon = || Command::new(env!("CARGO_BIN_EXE_fusewire-passthrough"));
+    refused(daemon().arg("/proc").args(&arguments), "no file handles, or no fsid");
+    refused(crate::daemon(place.path()).args(&arguments).uid(65534), "it takes root");
+}
