@@ -44,6 +44,7 @@ pub struct Config {
     pub(crate) default_permissions: bool,
     pub(crate) options: Vec<String>,
     pub(crate) signals: bool,
+    pub(crate) guard: bool,
 }
 
 /// A setter of one field.
@@ -80,6 +81,7 @@ impl Config {
             default_permissions: false,
             options: Vec::new(),
             signals: true,
+            guard: false,
         }
     }
 
@@ -161,6 +163,13 @@ impl Config {
         /// sync, dirsync, max_read=N, fsname=S, subtype=S. As for any FUSE mount nosuid and nodev
         /// are on unless suid and dev are given.
         options: Vec<String>
+    }
+    setter! {
+        /// Whether a process beside this one ends the connection if the thread that is in
+        /// [`crate::Session::run`] is killed: for filesystems that send notifications, as one that
+        /// waits would keep the connection, and with it all users of the mount. It takes root.
+        /// Default: no.
+        guard: bool
     }
     setter! {
         /// Whether [`crate::Session::run`] ends on SIGINT, SIGTERM and SIGHUP. Default: yes.

@@ -35,6 +35,7 @@ use crate::plan::{self, Plan, Surroundings, TransportKind, plan};
 use crate::service::Service;
 use crate::stats::Stats;
 use crate::sys::device;
+use crate::sys::guard::Guard;
 use crate::sys::ring::Ring;
 use crate::thread;
 use crate::transport::End;
@@ -66,6 +67,9 @@ pub struct Session {
     notifier: Notifier,
     terms: Terms,
     signals: Option<Signals>,
+    wants_guard: bool,
+    /// Until all else has ended.
+    guard: Option<Guard>,
 }
 
 /// Signals that are blocked and come by a descriptor instead.
@@ -129,7 +133,8 @@ impl Session {
         mount.attach()?;
         mount.set_read_ahead(config.read_ahead);
         let (crew, connection) = (Some(crew), Some(connection));
-        Ok(Self { crew, mount, connection, notifier, terms, signals })
+        let (wants_guard, guard) = (config.guard, None);
+        Ok(Self { crew, mount, connection, notifier, terms, signals, wants_guard, guard })
     }
 
     /// Where it is mounted.
@@ -195,6 +200,11 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_with(mut self, mut on_event: impl FnMut(&Self, Event)) -> Result<Stats> {
+        if self.wants_guard {
+            let guard = self.mount.guard();
+            let what = "a SIGKILL may leave the mount to be ended by fusectl";
+            self.guard = guard.inspect_err(|error| tracing::warn!("{what}: {error}")).ok();
+        }
         while let Some(event) = self.wait() {
             on_event(&self, event);
             if event == Event::Terminate {

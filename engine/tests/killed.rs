@@ -1,4 +1,5 @@
-//! SIGKILL at the worst moment: the daemon is ending its session and waits for shards that hang.
+//! SIGKILL at the worst moment: the daemon is ending its session and waits for shards that hang, or
+//! it tells the kernel something that has to wait.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,9 +11,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fusewire::proto::flags::InitFlags;
+use fusewire::proto::flags::{InitFlags, InvalEntryFlags};
 use fusewire::proto::op;
-use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Opened, Result};
+use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Notification, Opened, Result};
 use fusewire::{Config, Context, Filesystem, Session, TransportChoice};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +31,13 @@ struct Stuck;
 impl Filesystem for Stuck {
     const WISHES: InitFlags = InitFlags::WRITEBACK_CACHE;
 
-    async fn lookup(&self, _: &Context<'_>, op: op::Lookup<'_>) -> Result<Entry> {
+    async fn lookup(&self, cx: &Context<'_>, op: op::Lookup<'_>) -> Result<Entry> {
+        if op.name.as_bytes() == b"stuck" {
+            // Waits for the lock that the kernel holds until this is answered.
+            let (parent, flags) = (cx.node(), InvalEntryFlags::empty());
+            drop(cx.notifier().send(&Notification::InvalEntry { parent, name: op.name, flags }));
+            std::future::pending::<()>().await;
+        }
         let nodeid = if op.name.as_bytes() == b"file" { NodeId(2) } else { Err(Errno::ENOENT)? };
         Ok(Entry { nodeid, attr: attr(nodeid), entry_valid: VALID, ..Entry::default() })
     }
@@ -65,7 +72,7 @@ fn daemon() {
     };
     // One shard, so that nothing behind the WRITE is answered either: since 6.18 syncfs(2) may not
     // wait for the page itself, but it does for the SETATTR of its time.
-    let config = Config::new(place).transport(transport).shards(Some(1)).name("test");
+    let config = Config::new(place).transport(transport).shards(Some(1)).name("test").guard(true);
     let session = Session::mount(config, |_| Stuck).unwrap();
     println!("\nconnection {}", session.connection().unwrap());
     let _ = session.run();
@@ -166,6 +173,34 @@ fn is_freed(transport: TransportChoice) {
     assert!(in_time(|| !daemon.is_connected()), "the connection is left");
 }
 
+/// SIGKILL while a notification waits for whom nobody answers any more.
+fn is_freed_of_a_notification(transport: TransportChoice) {
+    if !possible() {
+        return;
+    }
+    let mut daemon = Daemon::start(transport);
+    let mut client = Command::new("stat").arg(daemon.place.path().join("stuck")).spawn().unwrap();
+    let tasks = format!("/proc/{}/task", daemon.process.id());
+    let waits = in_time(|| {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
+        tasks.any(|task| {
+            let stack = std::fs::read_to_string(task.join("stack")).unwrap_or_default();
+            stack.contains("fuse_reverse_inval_entry")
+        })
+    });
+    send(&daemon.process, Signal::SIGKILL);
+    let freed = in_time(|| client.try_wait().unwrap().is_some());
+    let ended = in_time(|| daemon.process.try_wait().unwrap().is_some());
+    if !freed {
+        abort(daemon.connection);
+        client.wait().unwrap();
+    }
+    assert!(waits, "no notification waits");
+    assert!(freed && ended, "the client is free: {freed}, the daemon has ended: {ended}");
+    let _ = Command::new("umount").arg("--lazy").arg(daemon.place.path()).output();
+    assert!(in_time(|| !daemon.is_connected()), "the connection is left");
+}
+
 fn on(transport: TransportChoice, body: fn(TransportChoice)) {
     body(transport);
 }
@@ -173,4 +208,5 @@ fn on(transport: TransportChoice, body: fn(TransportChoice)) {
 on_both! {
     on:
     is_freed,
+    is_freed_of_a_notification,
 }

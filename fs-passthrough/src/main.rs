@@ -173,6 +173,7 @@ fn main() -> ExitCode {
         args.common.writeback = Switch::Off;
     }
     let config = args.common.config("fusewire-passthrough").default_permissions(true);
+    let config = config.guard(args.watch);
     let config =
         config.passthrough(path == DataPath::Kernel).locks(args.locks == LocksArg::Backing);
     let counted = Arc::clone(&mirror);

@@ -53,6 +53,13 @@ pub(super) fn fusectl() -> io::Result<OwnedFd> {
     sys::fsmount(context.as_fd(), 0)
 }
 
+/// What ends a connection when it is written to.
+pub(super) fn control(minor: u32) -> io::Result<OwnedFd> {
+    let path = format!("{minor}/abort");
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    Ok(openat(fusectl()?, path.as_str(), flags, Mode::empty())?)
+}
+
 /// Requests of a connection that are waiting or being served, by fusectl.
 pub(super) fn waiting(minor: u32) -> io::Result<u64> {
     let path = format!("{minor}/waiting");

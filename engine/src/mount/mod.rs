@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno as SystemError;
-use nix::fcntl::{OFlag, open as open_path, openat};
+use nix::fcntl::{OFlag, open as open_path};
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -28,6 +28,7 @@ use nix::unistd::geteuid;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sys::device;
+use crate::sys::guard::Guard;
 use crate::sys::mount::{Identity, identify, place_of};
 use options::Options;
 
@@ -208,11 +209,14 @@ impl Mount {
         if state[0].any() != Some(false) {
             return Ok(());
         }
-        let control = kernel::fusectl()?;
-        let abort =
-            openat(control, format!("{minor}/abort").as_str(), OFlag::O_WRONLY, Mode::empty())?;
-        nix::unistd::write(abort, b"1")?;
+        nix::unistd::write(kernel::control(minor)?, b"1")?;
         Ok(())
+    }
+
+    /// A process that ends the connection if the calling thread ends before it.
+    pub(crate) fn guard(&self) -> io::Result<Guard> {
+        let minor = self.connection().ok_or(io::ErrorKind::NotFound)?;
+        Guard::start(kernel::control(minor)?.as_fd())
     }
 
     /// Where it is now, if it is there and nothing covers it: a directory above it may have got

@@ -1,4 +1,5 @@
-//! The only rooms with `unsafe`: slot memory, the ring, the device, mount system calls.
+//! The only rooms with `unsafe`: slot memory, the ring, the device, mount system calls, a process
+//! of our own.
 //!
 //! What they must never know: requests, filesystems, sessions. Every block names the invariant
 //! that it rests on; the invariants are listed in the crate documentation.
@@ -6,6 +7,7 @@
 pub(crate) mod arena;
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod guard;
 pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod plain;
