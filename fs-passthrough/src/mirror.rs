@@ -109,8 +109,9 @@ impl Mirror {
             return News::DATA;
         }
         let stat = self.pin(node).and_then(|pin| attributes(pin.as_fd()).answer());
+        // An open that has dropped old data has not told the kernel of a size that it owns.
         match stat {
-            Ok(stat) if node.is_surely_unchanged(&stat) => News::ATTRIBUTES,
+            Ok(stat) if node.is_surely_unchanged(&stat) => News::ATTRIBUTES.owned(),
             _ => News::DATA.owned(),
         }
     }

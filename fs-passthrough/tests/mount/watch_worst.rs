@@ -177,8 +177,14 @@ fn stuck_process() {
     list_into(Path::new(directory), &mut memory);
 }
 
-/// The daemon's own end may have to wait for whoever is stuck.
 fn a_signal_frees_all_others_of_who_is_stuck(transport: Transport) {
+    for signal in [Signal::TERM, Signal::KILL] {
+        all_others_are_freed(transport, signal);
+    }
+}
+
+/// The daemon's own end may have to wait for whoever is stuck.
+fn all_others_are_freed(transport: Transport, signal: Signal) {
     let words = ["--watch", "--entry-timeout", "3600", "--attr-timeout", "0"];
     let mut daemon = Daemon::start(&Setup::new(transport).with(&words));
     let beside = Daemon::start(&Setup::new(transport));
@@ -196,13 +202,15 @@ fn a_signal_frees_all_others_of_who_is_stuck(transport: Transport) {
     soon("a client that is stuck", || waiting(beside.connection()) == 1);
     let script = "cd \"$0\"; while stat d >/dev/null 2>&1; do sleep 0.02; done";
     let mut other = Command::new("sh").arg("-c").arg(script).arg(&mountpoint).spawn().unwrap();
+    let cwd = format!("/proc/{}/cwd", other.id());
+    soon("a client inside", || fs::read_link(&cwd).is_ok_and(|cwd| cwd == daemon.mountpoint()));
     fs::remove_file(outside.join("d/f")).unwrap();
     let tasks = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
     soon("a notification that waits", || {
         let mut tasks = fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
         tasks.any(|task| fs::read_to_string(task.join("stat")).unwrap().contains(") D "))
     });
-    daemon.signal(Signal::TERM);
+    daemon.signal(signal);
     let freed = system::wait_for_exit(&mut other, LIMIT);
     drop(stopped);
     let ended = stuck.wait(LIMIT);
