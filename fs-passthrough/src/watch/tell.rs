@@ -72,7 +72,9 @@ type Names = HashMap<Box<[u8]>, Turn>;
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     state: Mutex<State>,
-    changed: Condvar,
+    for_nodes: Condvar,
+    for_names: Condvar,
+    for_sweeps: Condvar,
     cannot_prune: AtomicBool,
 }
 
@@ -185,32 +187,43 @@ impl State {
 impl Desk {
     /// An inode has changed.
     pub(crate) fn node(&self, id: NodeId, news: News) {
-        self.state.lock().put(id, news);
-        self.changed.notify_all();
+        self.put(|state| state.put(id, news), &self.for_nodes);
     }
 
     /// A name means something else, or nothing, or something.
     pub(crate) fn name(&self, parent: NodeId, name: &[u8]) {
-        self.state.lock().put_name(parent, name, Turn::First);
-        self.changed.notify_all();
+        self.put(|state| state.put_name(parent, name, Turn::First), &self.for_names);
     }
 
     /// Anything may have changed.
     pub(crate) fn sweep(&self) {
-        self.state.lock().sweep = true;
-        self.changed.notify_all();
+        self.put(|state| state.sweep = true, &self.for_sweeps);
     }
 
     /// The session is over.
     pub(crate) fn end(&self) {
         self.state.lock().ended = true;
-        self.changed.notify_all();
+        for all in [&self.for_nodes, &self.for_names, &self.for_sweeps] {
+            all.notify_all();
+        }
+    }
+
+    /// Puts something down, for one of those who wait at `whom`.
+    fn put(&self, put: impl FnOnce(&mut State), whom: &Condvar) {
+        let mut state = self.state.lock();
+        put(&mut state);
+        if state.sweep {
+            self.for_sweeps.notify_one();
+        }
+        drop(state);
+        whom.notify_one();
     }
 
     /// Waits for something to do, but no longer than until the moment that `next` answers; `None`
     /// at the end.
     fn wait<T>(
         &self,
+        at: &Condvar,
         mut next: impl FnMut(&mut State) -> std::result::Result<T, Option<Instant>>,
     ) -> Option<T> {
         let mut state = self.state.lock();
@@ -220,8 +233,8 @@ impl Desk {
             }
             match next(&mut state) {
                 Ok(found) => return Some(found),
-                Err(Some(until)) => drop(self.changed.wait_until(&mut state, until)),
-                Err(None) => self.changed.wait(&mut state),
+                Err(Some(until)) => drop(at.wait_until(&mut state, until)),
+                Err(None) => at.wait(&mut state),
             }
         }
     }
@@ -252,7 +265,8 @@ impl Teller {
 
     /// Tells of inodes.
     pub(crate) fn nodes(&self) {
-        while let Some((node, news)) = self.desk.wait(State::next) {
+        while let Some((node, news)) = self.desk.wait(&self.desk.for_nodes, State::next) {
+            self.desk.for_sweeps.notify_one();
             if news.tries == 0 {
                 let offset = if news.data { 0 } else { -1 };
                 let _ = self.tell(&Notification::InvalInode { node, offset, len: 0 });
@@ -287,7 +301,9 @@ impl Teller {
 
     /// Tells of names.
     pub(crate) fn names(&self) {
-        while let Some((parent, mut names)) = self.desk.wait(State::next_names) {
+        let desk = &self.desk;
+        while let Some((parent, mut names)) = desk.wait(&desk.for_names, State::next_names) {
+            desk.for_sweeps.notify_one();
             // What a mount lies on is only asked for again, not taken away with the mount.
             let flags = InvalEntryFlags::EXPIRE_ONLY;
             names.retain(|name, _| {
@@ -295,16 +311,17 @@ impl Teller {
                     self.tell(&Notification::InvalEntry { parent, name, flags }).is_ok()
                 })
             });
-            let mut state = self.desk.state.lock();
-            state.busy.remove(&parent);
-            state.put_names_off(parent, names);
-            drop(state);
-            self.desk.changed.notify_all();
+            let free = |state: &mut State| {
+                state.busy.remove(&parent);
+                state.put_names_off(parent, names);
+            };
+            desk.put(free, &desk.for_names);
         }
     }
 
     /// Tells of everything that the kernel knows, when events were lost.
     pub(crate) fn sweeps(&self) {
+        let desk = &self.desk;
         let mut from = Instant::now();
         let wanted = |from: Instant| {
             move |state: &mut State| {
@@ -318,24 +335,115 @@ impl Teller {
                 Ok(())
             }
         };
-        while self.desk.wait(wanted(from)).is_some() {
+        while desk.wait(&desk.for_sweeps, wanted(from)).is_some() {
             tracing::warn!("events were lost; the kernel is told to ask for everything again");
             let Some(mirror) = self.mirror.upgrade() else { return };
             for part in mirror.table.parts() {
                 for node in part() {
                     let room = |state: &mut State| state.has_room().then_some(()).ok_or(None);
-                    if self.desk.wait(room).is_none() {
+                    if desk.wait(&desk.for_sweeps, room).is_none() {
                         return;
                     }
-                    self.desk.node(node.id, mirror.news_of_a_sweep(&node));
-                    if let Some(place) = node.place.lock().as_deref() {
-                        self.desk.state.lock().put_name(place.0, &place.1, Turn::Last);
-                        self.desk.changed.notify_all();
+                    desk.node(node.id, mirror.news_of_a_sweep(&node));
+                    if let Some((parent, name)) = node.place.lock().as_deref() {
+                        let put = |state: &mut State| state.put_name(*parent, name, Turn::Last);
+                        desk.put(put, &desk.for_names);
                     }
                 }
             }
             mirror.figures.sweeps.count();
             from = Instant::now() + REST;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    #[test]
+    fn news_of_one_node_are_told_once() {
+        let mut state = State::default();
+        state.put(ONE, News::ATTRIBUTES);
+        state.put(TWO, News::ATTRIBUTES);
+        state.put(ONE, News::DATA);
+        state.put(ONE, News::ATTRIBUTES.owned());
+        assert_eq!(state.next(), Ok((ONE, News::DATA.owned())));
+        assert_eq!(state.next(), Ok((TWO, News::ATTRIBUTES)));
+        assert_eq!(state.next(), Err(None));
+    }
+
+    #[test]
+    fn an_inode_is_given_up_a_few_times_each_later_than_the_last() {
+        let mut state = State::default();
+        let (mut news, mut last) = (News::DATA.owned(), Duration::ZERO);
+        for tries in 0..3 {
+            let before = Instant::now();
+            state.put_off(ONE, news);
+            state.put_off(ONE, news);
+            let when = state.next().unwrap_err().unwrap();
+            assert!(when >= before + TRY_AGAIN * (1 << tries) && when - before > last);
+            last = when - before;
+            std::thread::sleep(when - Instant::now());
+            news = state.next().unwrap().1;
+            assert_eq!(news.tries, tries + 1);
+            assert_eq!(state.next(), Err(None), "once");
+        }
+    }
+
+    #[test]
+    fn names_of_a_directory_wait_for_those_of_it_that_are_being_told() {
+        let mut state = State::default();
+        state.put_name(ONE, b"a", Turn::First);
+        state.put_name(ONE, b"a", Turn::First);
+        let (parent, names) = state.next_names().unwrap();
+        assert_eq!((parent, names.len()), (ONE, 1));
+        state.put_name(ONE, b"b", Turn::First);
+        assert!(state.next_names().is_err());
+        state.put_name(TWO, b"c", Turn::First);
+        assert_eq!(state.next_names().unwrap().0, TWO, "the others go on");
+        state.busy.remove(&ONE);
+        let (parent, names) = state.next_names().unwrap();
+        assert!(parent == ONE && names.contains_key(&b"b"[..]));
+        assert_eq!(state.names_waiting, 0);
+    }
+
+    #[test]
+    fn a_name_is_told_twice_and_no_more() {
+        let mut state = State::default();
+        state.put_name(ONE, b"a", Turn::First);
+        let before = Instant::now();
+        for _ in 0..2 {
+            let (parent, names) = state.next_names().unwrap();
+            state.busy.remove(&parent);
+            state.put_names_off(parent, names);
+            let later = state.next_names().unwrap_err();
+            if let Some(when) = later {
+                assert!(when >= before + LOOKED_UP);
+                std::thread::sleep(when - Instant::now());
+            }
+        }
+        assert_eq!(state.next_names().unwrap_err(), None);
+        assert_eq!((state.names_waiting, state.names_put_off), (0, 0));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_found_by_a_sweep() {
+        let mut state = State::default();
+        (0..WAITING_MAX as u64).for_each(|id| state.put(NodeId(id), News::DATA));
+        assert!(!state.sweep && !state.has_room());
+        state.put(NodeId(0), News::DATA);
+        assert!(!state.sweep, "it is down already");
+        state.put(NodeId(u64::MAX), News::DATA);
+        assert!(state.sweep);
+        let mut state = State::default();
+        (0..WAITING_MAX).for_each(|name| state.put_name(ONE, &name.to_ne_bytes(), Turn::First));
+        assert!(!state.sweep && !state.has_room());
+        state.put_name(TWO, b"more", Turn::First);
+        assert!(state.sweep);
+        assert_eq!(state.next_names().unwrap().1.len(), WAITING_MAX);
     }
 }

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 
 use crate::backing;
 use crate::common::{
-    Place, Plan, cases, fails, mode, mtime, next_tick, open_append, open_direct, open_rw, pattern,
-    write_direct,
+    Place, Plan, cases, ctime, fails, mode, mtime, next_tick, open_append, open_direct, open_rw,
+    pattern, write_direct,
 };
 
 pub(crate) const WATCHED: &[&str] =
     &["--watch", "--attr-timeout", "3600", "--entry-timeout", "3600"];
-const KEPT: &[&str] =
+pub(crate) const KEPT: &[&str] =
     &["--watch", "--cache", "always", "--attr-timeout", "3600", "--entry-timeout", "3600"];
 const OPEN: &[&str] =
     &["--watch", "--sandbox", "off", "--attr-timeout", "3600", "--entry-timeout", "3600"];
@@ -46,6 +46,7 @@ cases!(
 );
 cases!(through, Plan::new().options(WATCHED); an_open_file_grows);
 cases!(served_through, Plan::new().options(KEPT); own_changes_drop_nothing);
+cases!(kernel, Plan::new().options(WATCHED); what_the_kernel_writes_for_our_clients_is_ours);
 cases!(
     writeback, Plan::new().options(WATCHED);
     dirty_data_outlive_changes_by_others,
@@ -84,6 +85,11 @@ pub(crate) fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "never: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// What the daemon has counted.
+pub(crate) fn watch_figure(place: &Place, name: &str) -> u64 {
+    place.stats().field("filesystem")["watch"][name].as_u64().unwrap()
 }
 
 /// A name in the mount and in what it shows, of a file that is known with its data.
@@ -170,6 +176,10 @@ fn names_that_others_change(place: &Place) {
     fs::rename(outside.join("g"), outside.join("f")).unwrap();
     soon("what was renamed over it", || text(&f).as_deref() == Some("g"));
     soon("the old name is gone", || fs::metadata(&g).is_err());
+    if !place.keeps_dirty_pages() {
+        // With write-back the kernel owns it.
+        soon("ctime", || ctime(&f) == ctime(&outside.join("f")));
+    }
     soon("one link less", || links(&place.path("link")) == 1);
     fs::remove_file(outside.join("link")).unwrap();
     soon("it is gone", || fs::metadata(place.path("link")).is_err());
@@ -313,7 +323,7 @@ fn own_changes_drop_nothing(place: &Place) {
     fs::write(&path, &data).unwrap();
     fs::create_dir(place.path("d")).unwrap();
     assert!(fs::read(&path).unwrap() == data);
-    let events = || place.stats().field("filesystem")["watch"]["events"].as_u64().unwrap();
+    let events = || watch_figure(place, "events");
     let seen = events();
     let file = open_rw(&path);
     let before = place.stats();
@@ -334,6 +344,22 @@ fn own_changes_drop_nothing(place: &Place) {
     assert_eq!(after.requests("READ"), before.requests("READ"), "data were dropped");
     // Of a mark: created, modified, closed.
     assert!(events() - seen <= 3, "{} events are taken for those of others", events() - seen);
+}
+
+/// The kernel does so in the name of the client.
+fn what_the_kernel_writes_for_our_clients_is_ours(place: &Place) {
+    let mut file = File::create(place.path("f")).unwrap();
+    assert_eq!(place.stats().field("filesystem")["handles"]["kernel"], 1);
+    for _ in 0..100 {
+        file.write_all(b"text").unwrap();
+    }
+    drop(file);
+    fs::write(backing(place).join("mark"), "").unwrap();
+    // Created, modified, closed.
+    soon("the events of a mark", || watch_figure(place, "events") >= 2);
+    thread::sleep(Duration::from_millis(100));
+    let events = watch_figure(place, "events");
+    assert!(events <= 3, "{events} events are taken for those of others");
 }
 
 /// Pages that wait for being written are written, and what others write elsewhere shows.

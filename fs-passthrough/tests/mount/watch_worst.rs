@@ -10,23 +10,28 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memmap2::MmapMut;
 use rustix::fs::RawDir;
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::common::system::{self, run_limited};
 use crate::common::{
-    Client, Daemon, Place, Plan, Setup, Transport, cases, drills, open_rw, open_to_all, tell,
+    Client, Daemon, Place, Plan, Setup, Transport, cases, drills, fails, open_rw, open_to_all, tell,
 };
-use crate::watch::{WATCHED, soon};
+use crate::watch::{KEPT, WATCHED, soon, watch_figure};
 use crate::{Other, backing};
 
 cases!(mounts, Plan::new().options(WATCHED).seconds(120); lost_events_lose_no_change);
 cases!(
     served_through, Plan::new().options(WATCHED).beside(false);
     clients_that_are_stuck_hold_up_their_directories_alone,
+);
+cases!(
+    served_through, Plan::new().options(KEPT);
+    a_name_known_to_be_missing_appears_after_lost_events,
 );
 drills!(a_signal_frees_all_others_of_who_is_stuck, what_cannot_be_watched_is_refused);
 
@@ -36,6 +41,28 @@ const LIMIT: Duration = Duration::from_secs(15);
 fn queue_len() -> usize {
     let text = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
     text.trim().parse().unwrap()
+}
+
+fn fill_the_queue(outside: &Path) {
+    for number in 0..queue_len() / 2 + 100 {
+        fs::write(outside.join("noise"), "").unwrap();
+        fs::rename(outside.join("noise"), outside.join(format!("n{number}"))).unwrap();
+        fs::remove_file(outside.join(format!("n{number}"))).unwrap();
+    }
+}
+
+/// Which names are known to be missing nobody remembers, so they are so for 10 s.
+fn a_name_known_to_be_missing_appears_after_lost_events(place: &Place) {
+    fails(fs::metadata(place.path("f")), Errno::NOENT, "before");
+    let stopped = place.stopped();
+    fill_the_queue(&backing(place));
+    fs::write(backing(place).join("f"), "").unwrap();
+    drop(stopped);
+    let until = Instant::now() + Duration::from_secs(12);
+    while fs::metadata(place.path("f")).is_err() {
+        assert!(Instant::now() < until, "it never shows");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// More happens than the kernel keeps while the daemon is stopped. A filesystem that is mounted
@@ -57,11 +84,7 @@ fn lost_events_lose_no_change(place: &Place) {
     fs::rename(place.path("moved"), place.path("there")).unwrap();
     for round in 1..=2 {
         let stopped = place.stopped();
-        for number in 0..queue_len() / 2 + 100 {
-            fs::write(outside.join("noise"), "").unwrap();
-            fs::rename(outside.join("noise"), outside.join(format!("n{number}"))).unwrap();
-            fs::remove_file(outside.join(format!("n{number}"))).unwrap();
-        }
+        fill_the_queue(&outside);
         fs::write(outside.join("data"), format!("data of round {round}")).unwrap();
         let mode = if round == 1 { 0o600 } else { 0o640 };
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
@@ -82,8 +105,7 @@ fn lost_events_lose_no_change(place: &Place) {
         }
         assert_eq!(fs::read_to_string(place.path("sub/below")).unwrap(), "d/sub/below");
         assert_eq!(fs::read_to_string(place.path("d/mnt/file")).unwrap(), "inside", "unmounted");
-        let sweeps = || place.stats().field("filesystem")["watch"]["sweeps"].as_u64().unwrap();
-        soon("a sweep", || sweeps() >= round);
+        soon("a sweep", || watch_figure(place, "sweeps") >= round);
     }
     soon("no link is left", || held.metadata().unwrap().nlink() == 0);
     drop(inner);
