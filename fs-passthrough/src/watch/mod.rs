@@ -119,6 +119,7 @@ fn advise(errno: Errno) -> io::Error {
     let advice = match errno {
         Errno::EPERM => "it takes root with CAP_SYS_ADMIN in the initial user namespace",
         Errno::EINVAL | Errno::ENOSYS => "it takes Linux 5.17, built with CONFIG_FANOTIFY",
+        Errno::EXDEV => "of btrfs only the top of the filesystem can be watched, no subvolume",
         Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC => {
             "too many watches: see fs.fanotify.max_user_groups and fs.fanotify.max_user_marks"
         }
