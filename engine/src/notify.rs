@@ -83,8 +83,8 @@ impl Notifier {
         Sent(ticket)
     }
 
-    /// Makes a notification on the calling thread, which blocks until the kernel has taken it. For a
-    /// thread that does nothing else: what others sent does not wait behind it, nor it for them.
+    /// Makes a notification on the calling thread, which blocks until the kernel has taken it. For
+    /// a thread that does nothing else: what others sent does not wait behind it, nor it for them.
     ///
     /// # Errors
     /// As [`Notifier::send`] says, but no EAGAIN.
