@@ -186,6 +186,21 @@ pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet, backing: &Backing
     set.is_some_and(|set| set & capability.bits() == capability.bits())
 }
 
+/// Whether a signal waits for the thread that waits for the answer, so that its system call is to
+/// end.
+///
+/// The kernel says so by INTERRUPT, but not of a signal that came before the request was handed out
+/// over the ring: it looks for one before that, and not once more (`fs/fuse/dev_uring.c,
+/// fuse_uring_prepare_send`; for the device `dev.c, fuse_dev_do_read` does). One look when the
+/// request is there is enough, as the signal stays until the call has ended.
+pub(crate) fn is_signalled(cx: &Context<'_>, backing: &Backing) -> bool {
+    let set = |field| {
+        let line = status_line(cx.pid(), field, backing);
+        line.and_then(|line| u64::from_str_radix(&line, 16).ok()).unwrap_or_default()
+    };
+    (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") != 0
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;

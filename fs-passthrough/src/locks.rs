@@ -54,7 +54,7 @@ pub(crate) async fn set(
         hand_over(cx, mirror, &file).await;
     }
     if whole {
-        set_whole(cx, &file, kind, wanted.waits).await?;
+        set_whole(cx, mirror, &file, kind, wanted.waits).await?;
     } else {
         set_range(cx, mirror, &file, &wanted).await?;
     }
@@ -64,7 +64,13 @@ pub(crate) async fn set(
     Ok(())
 }
 
-async fn set_whole(cx: &Context<'_>, file: &OpenFile, kind: LockKind, waits: bool) -> Result<()> {
+async fn set_whole(
+    cx: &Context<'_>,
+    mirror: &Mirror,
+    file: &OpenFile,
+    kind: LockKind,
+    waits: bool,
+) -> Result<()> {
     let (now, whenever) = match kind {
         LockKind::READ => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
         LockKind::WRITE => {
@@ -80,7 +86,8 @@ async fn set_whole(cx: &Context<'_>, file: &OpenFile, kind: LockKind, waits: boo
     match flock(file, now) {
         Err(rustix::io::Errno::WOULDBLOCK) if waits || closing => {
             let fd = Arc::clone(&file.fd);
-            let done = wait(cx, limit(waits), move || flock(&*fd, whenever)).await;
+            let again = move || flock(&*fd, whenever);
+            let done = wait(cx, &mirror.backing, limit(waits), again).await;
             if !waits && done.is_err() {
                 file.node.owners().stay_open();
             }
@@ -115,7 +122,10 @@ async fn set_range(
     let (by, lock) = (Arc::clone(&fd), wanted.lock);
     let begun = wanted.waits.then(|| mirror.waits.begin(&file.node, wanted)).transpose();
     let result = match begun {
-        Ok(_begun) => wait(cx, limit(wanted.waits), move || owners::wait(&by, &lock)).await,
+        Ok(_begun) => {
+            let again = move || owners::wait(&by, &lock);
+            wait(cx, &mirror.backing, limit(wanted.waits), again).await
+        }
         Err(errno) => Err(errno),
     };
     if !wanted.waits && result.is_err() {

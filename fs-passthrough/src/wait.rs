@@ -17,6 +17,8 @@ use fusewire::proto::{Errno, Result};
 use fusewire::{Context, Patience};
 use parking_lot::Mutex;
 
+use crate::backing::Backing;
+use crate::caller;
 use crate::error::Answer;
 use crate::sys::Bell;
 
@@ -30,6 +32,7 @@ const STACK: usize = 64 * 1024;
 /// EINTR if the caller got a signal, ENOLCK where too many wait, and what the call says.
 pub(crate) async fn wait(
     cx: &Context<'_>,
+    backing: &Backing,
     limit: Option<Duration>,
     call: impl Fn() -> rustix::io::Result<()> + Send + 'static,
 ) -> Result<()> {
@@ -38,6 +41,9 @@ pub(crate) async fn wait(
         Some(_) => (Patience::Short, Errno::EAGAIN),
     };
     let _place = cx.linger(patience).ok_or(full)?;
+    if limit.is_none() && caller::is_signalled(cx, backing) {
+        return Err(Errno::EINTR);
+    }
     let waiting = Waiting::start(limit, call).map_err(|_| full)?;
     let mut signal = pin!(cx.interrupted());
     let mut heard = false;

@@ -77,6 +77,18 @@ impl Locker {
         assert_eq!(result, 0);
     }
 
+    /// Whether it sleeps in this function of the kernel.
+    pub(crate) fn is_in(&self, function: &str) -> bool {
+        let place = fs::read_to_string(format!("/proc/{}/wchan", self.thread)).unwrap();
+        place == function
+    }
+
+    /// What it does, in a letter: see proc(5).
+    pub(crate) fn state(&self) -> String {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.thread)).unwrap();
+        stat.rsplit(") ").next().unwrap_or_default()[..1].to_owned()
+    }
+
     /// Ends it by force.
     pub(crate) fn killed(mut self) {
         self.client.kill_without_waiting();

@@ -16,6 +16,7 @@ cases!(
     mounts;
     who_waits_gets_it,
     who_is_interrupted_does_not,
+    who_was_interrupted_before_it_was_heard_does_not,
     who_is_killed_does_not,
     a_close_meanwhile_does_not_end_a_wait,
     a_circle_of_waits_is_an_error,
@@ -83,6 +84,27 @@ fn who_is_interrupted_does_not(place: &Place) {
             assert_eq!(one.does(&order(family, false, "u")), DONE);
         }
     }
+}
+
+/// The signal comes while nobody takes requests in.
+fn who_was_interrupted_before_it_was_heard_does_not(place: &Place) {
+    let (inside, outside, before) = locked_once(place);
+    let (mut one, mut two) = (Locker::start(&outside), Locker::start(&inside));
+    for family in FAMILIES {
+        for _ in 0..5 {
+            assert_eq!(one.does(&order(family, false, "w")), DONE);
+            let daemon = place.stopped();
+            two.begins(&order(family, true, "w"));
+            until("it waits for the answer", || two.is_in("request_wait_answer"));
+            two.interrupt();
+            until("it waits whatever comes", || two.state() == "D");
+            drop(daemon);
+            assert_eq!(two.says(), "EINTR", "{family}");
+            assert_eq!(waiting(&outside), 0, "{family}: nothing is to come");
+            assert_eq!(one.does(&order(family, false, "u")), DONE);
+        }
+    }
+    until("no thread is left", || threads(place) <= before);
 }
 
 fn who_is_killed_does_not(place: &Place) {
