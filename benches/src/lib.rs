@@ -1,31 +1,29 @@
-//! What the one-file daemons of all peers have in common: the file.
+//! `fusewire-bench`: paired and interleaved measurements of fusewire, its peers and its limits.
 //!
-//! Each daemon under `bin/` serves a directory with one file, `data`, whose bytes lie in one
-//! piece of memory. Nothing else differs but the library, so a paired run of `scripts/compare`
-//! compares the libraries.
+//! A *row* is one kind of work ([`matrix`]); a *contender* is a daemon, in one configuration, or
+//! the filesystem that limits all of them ([`contender`]). [`runner`] mounts all contenders of a row,
+//! and lets them take turns; who reads and writes are processes of their own ([`child`]) that run a
+//! [`load::Load`] and know nothing of contenders. What came out is a [`results::Run`]; tables, the
+//! page and the comparison of two runs are made of that alone.
+//!
+//! `unsafe` stands in [`sys`]: the ring of the load generator and a mapping of a file.
+//!
+//! [`codec`] is apart: messages for the counts of instructions (`scripts/count-instructions`).
 
+pub mod building;
+pub mod child;
 pub mod codec;
+pub mod contender;
+pub mod daemon;
+pub mod load;
+pub mod machine;
+pub mod matrix;
+pub mod pattern;
+pub mod results;
+pub mod runner;
+pub mod statistics;
+pub mod sys;
+pub mod table;
 
-use std::time::Duration;
-
-/// Bytes of the file.
-pub const SIZE: usize = 256 << 20;
-/// How long the kernel may keep attributes and entries.
-pub const VALID: Duration = Duration::from_secs(3600);
-
-/// The file's bytes: each depends on its place, so that a wrong offset shows.
-#[must_use]
-pub fn content() -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(SIZE);
-    for word in 0..(SIZE / 8) as u64 {
-        bytes.extend_from_slice(&word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    }
-    bytes
-}
-
-/// The bytes of a READ: what lies in the file.
-#[must_use]
-pub fn range(offset: u64, size: u32) -> std::ops::Range<usize> {
-    let start = usize::try_from(offset).unwrap_or(SIZE).min(SIZE);
-    start..SIZE.min(start + size as usize)
-}
+/// What went wrong, for a person.
+pub type Failure = String;

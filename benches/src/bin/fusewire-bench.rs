@@ -1,0 +1,219 @@
+//! Measures fusewire, its peers and its limits in pairs, and says how they stand to each other.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Parser, Subcommand};
+use fusewire_benches::building::{self, Missing, Wanted};
+use fusewire_benches::child::{self, Stop, Tool};
+use fusewire_benches::contender::{self, Binaries, Contender};
+use fusewire_benches::daemon::{Mounted, private_mounts};
+use fusewire_benches::machine::{self, Machine};
+use fusewire_benches::matrix::{self, Group, Row};
+use fusewire_benches::results::{FORMAT, Run};
+use fusewire_benches::runner::Runner;
+use fusewire_benches::{Failure, load, table};
+
+/// Paired and interleaved measurements of fusewire, its peers and its limits
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Args {
+    /// A few rows against fuser at its best and tmpfs; some minutes
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// All rows, longer and with larger files; a night
+    #[arg(long)]
+    full: bool,
+    /// Rows like this, of the whole matrix
+    #[arg(long, value_name = "GLOB")]
+    only: Option<String>,
+    /// Contenders: fuser,fuse3:best or !native,!fuser:default; fusewire is always there unless
+    /// it is left out by name
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    peers: Vec<String>,
+    /// Rounds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Write what was found as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// A directory on a disk, for the rows of mirror-disk
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
+    disk: PathBuf,
+    /// The binary of libfuse's passthrough_hp, which Debian's package does not ship
+    #[arg(long, value_name = "FILE")]
+    passthrough_hp: Option<PathBuf>,
+    /// Where fusewire's daemons are; else they are built
+    #[arg(long, value_name = "DIRECTORY")]
+    binaries: Option<PathBuf>,
+    /// Seconds that a load may take beyond its own time before its filesystem counts as hung
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u64,
+    /// Only show the rows, and who competes
+    #[arg(long)]
+    list: bool,
+    #[command(subcommand)]
+    internal: Option<Internal>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Internal {
+    /// A client: told what to do on the standard input
+    #[command(hide = true)]
+    Load,
+    /// A program that ends with whoever has started it
+    #[command(hide = true)]
+    Under {
+        #[arg(required = true, last = true)]
+        words: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.internal {
+        Some(Internal::Load) => load::serve(),
+        Some(Internal::Under { words }) => child::under(&words[0], &words[1..]),
+        None => run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let mut scale = match (args.quick, args.full) {
+        (true, _) => matrix::QUICK,
+        (_, true) => matrix::FULL,
+        _ => matrix::NORMAL,
+    };
+    scale.rounds = args.rounds.unwrap_or(scale.rounds);
+    let rows = matrix::chosen(matrix::rows(&scale), args.only.as_deref(), args.quick)?;
+    let peers = peers(args)?;
+    if args.list {
+        print!("{}", listing(&rows, &peers));
+        return Ok(());
+    }
+    let taking_part = taking_part(&rows, &peers, args.passthrough_hp.is_some());
+    machine::require(taking_part.iter().any(|one| one.needs_uring()))?;
+    // A thread of ours would keep the mounts of before: this comes first.
+    private_mounts()?;
+    let stop = Stop::default();
+    let asked = stop.clone();
+    ctrlc::set_handler(move || asked.ask()).map_err(|e| format!("signals: {e}"))?;
+
+    let prefix =
+        |directory: &Path| tempfile::Builder::new().prefix("fusewire-bench-").tempdir_in(directory);
+    let work = prefix(&std::env::temp_dir()).map_err(|e| format!("a directory: {e}"))?;
+    let disk = prefix(&args.disk).map_err(|e| format!("{}: {e}", args.disk.display()))?;
+    let memory = Mounted::tmpfs(work.path().join("tmpfs"))?;
+    let (binaries, missing) = build(args, &taking_part, work.path())?;
+    let machine = Machine::this();
+    let runner = Runner {
+        tool: Tool {
+            binary: std::env::current_exe().map_err(|e| e.to_string())?,
+            stop: stop.clone(),
+        },
+        binaries,
+        peers,
+        missing: missing.clone(),
+        scale,
+        work: memory.directory().to_owned(),
+        disk: disk.path().to_owned(),
+        patience: Duration::from_secs(args.patience),
+    };
+    let results = runner.run(&rows);
+    let versions = building::versions();
+    let run = Run {
+        format: FORMAT,
+        time: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        machine,
+        arguments: std::env::args().skip(1).collect(),
+        contenders: about(&taking_part, &versions),
+        rows: results,
+        interrupted: stop.asked(),
+    };
+    print!("{}", table::table(&run));
+    if let Some(file) = &args.json {
+        write(file, &run.to_json())?;
+    }
+    drop(memory);
+    if run.interrupted { Err("ended by a signal".to_owned()) } else { Ok(()) }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// Who is chosen. fusewire is what all are compared with.
+fn peers(args: &Args) -> Result<Vec<String>, Failure> {
+    if let Some(word) = contender::unknown(&args.peers) {
+        return Err(format!("--peers: {word} is not known; --list shows all"));
+    }
+    let mut peers = args.peers.clone();
+    if args.quick && peers.is_empty() && args.only.is_none() {
+        peers = vec!["fuser:best".to_owned(), "native".to_owned()];
+    }
+    if peers.iter().any(|word| !word.starts_with('!')) {
+        peers.extend(["fusewire-uring", "fusewire-device", "fusewire-kernel"].map(str::to_owned));
+    }
+    Ok(peers)
+}
+
+fn taking_part(rows: &[Row], peers: &[String], with_hp: bool) -> Vec<&'static Contender> {
+    let mut found: Vec<&'static Contender> = Vec::new();
+    for group in [Group::Memory, Group::Tmpfs, Group::Disk] {
+        if rows.iter().any(|row| row.group == group) {
+            let hp = |one: &&Contender| with_hp || one.example() != Some("passthrough_hp");
+            found.extend(contender::of_group(group, peers).filter(hp));
+        }
+    }
+    found
+}
+
+fn build(
+    args: &Args,
+    taking_part: &[&Contender],
+    work: &Path,
+) -> Result<(Binaries, Missing), Failure> {
+    let mut packages: Vec<&str> = taking_part.iter().filter_map(|one| one.package()).collect();
+    packages.dedup();
+    let passthrough_ll = taking_part.iter().any(|one| one.example() == Some("passthrough_ll"));
+    let wanted = Wanted { packages, passthrough_ll, ours: args.binaries.clone() };
+    eprintln!("building what is measured");
+    let (mut binaries, missing) = building::build(&wanted, work)?;
+    binaries.passthrough_hp.clone_from(&args.passthrough_hp);
+    Ok((binaries, missing))
+}
+
+fn about(
+    taking_part: &[&Contender],
+    versions: &std::collections::BTreeMap<String, String>,
+) -> Vec<fusewire_benches::results::About> {
+    let mut found: Vec<fusewire_benches::results::About> = Vec::new();
+    for one in taking_part {
+        if found.iter().all(|about| about.name != one.name) {
+            found.push(one.about(versions));
+        }
+    }
+    found
+}
+
+fn listing(rows: &[Row], peers: &[String]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text += &format!("{:<36} {}\n", row.name, row.about);
+    }
+    for group in [Group::Memory, Group::Tmpfs] {
+        let names: Vec<&str> = contender::of_group(group, peers).map(|one| one.name).collect();
+        text += &format!("{}: {}\n", group.name(), names.join(", "));
+    }
+    text
+}
