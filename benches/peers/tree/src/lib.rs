@@ -173,6 +173,13 @@ impl Tree {
         Ok(attr)
     }
 
+    /// The kernel knows a node once more, as after READDIRPLUS.
+    pub fn know(&self, ino: u64) {
+        if let Ok(node) = self.node(ino) {
+            node.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub fn forget(&self, ino: u64, lookups: u64) {
         let Ok(node) = self.node(ino) else { return };
         if node.lookups.fetch_sub(lookups, Ordering::AcqRel) == lookups {
