@@ -13,11 +13,13 @@
 pub mod building;
 pub mod child;
 pub mod codec;
+pub mod compare;
 pub mod contender;
 pub mod daemon;
 pub mod load;
 pub mod machine;
 pub mod matrix;
+pub mod page;
 pub mod pattern;
 pub mod results;
 pub mod runner;

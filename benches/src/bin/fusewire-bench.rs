@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use fusewire_benches::machine::{self, Machine};
 use fusewire_benches::matrix::{self, Group, Row};
 use fusewire_benches::results::{FORMAT, Run};
 use fusewire_benches::runner::Runner;
-use fusewire_benches::{Failure, load, table};
+use fusewire_benches::{Failure, compare, load, page, table};
 
 /// Paired and interleaved measurements of fusewire, its peers and its limits
 #[derive(Debug, Parser)]
@@ -40,6 +41,15 @@ struct Args {
     /// Write what was found as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the report as one page of HTML
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Measure nothing: compare two runs that --json has written
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    compare: Option<Vec<PathBuf>>,
+    /// Measure nothing: make the table and the page of a run that --json has written
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    show: Option<PathBuf>,
     /// A directory on a disk, for the rows of mirror-disk
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
     disk: PathBuf,
@@ -89,6 +99,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return say(&compare::text(&Run::read(before)?, &Run::read(after)?));
+    }
+    if let Some(file) = &args.show {
+        return tell(args, &Run::read(file)?);
+    }
     let mut scale = match (args.quick, args.full) {
         (true, _) => matrix::QUICK,
         (_, true) => matrix::FULL,
@@ -98,8 +114,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let rows = matrix::chosen(matrix::rows(&scale), args.only.as_deref(), args.quick)?;
     let peers = peers(args)?;
     if args.list {
-        print!("{}", listing(&rows, &peers));
-        return Ok(());
+        return say(&listing(&rows, &peers));
     }
     let taking_part = taking_part(&rows, &peers, args.passthrough_hp.is_some());
     machine::require(taking_part.iter().any(|one| one.needs_uring()))?;
@@ -140,12 +155,24 @@ fn run(args: &Args) -> Result<(), Failure> {
         rows: results,
         interrupted: stop.asked(),
     };
-    print!("{}", table::table(&run));
+    drop(memory);
+    tell(args, &run)?;
+    if run.interrupted { Err("ended by a signal".to_owned()) } else { Ok(()) }
+}
+
+/// Prints the table and writes the files that are wanted.
+fn tell(args: &Args, run: &Run) -> Result<(), Failure> {
     if let Some(file) = &args.json {
         write(file, &run.to_json())?;
     }
-    drop(memory);
-    if run.interrupted { Err("ended by a signal".to_owned()) } else { Ok(()) }
+    if let Some(file) = &args.html {
+        write(file, &page::page(run))?;
+    }
+    say(&table::table(run))
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("the output: {e}"))
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
