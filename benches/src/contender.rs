@@ -11,6 +11,7 @@ use crate::child::{Stop, Tool};
 use crate::daemon::Mounted;
 use crate::matrix::{Group, Row};
 use crate::results::About;
+use crate::table::family;
 
 /// A daemon in one configuration, or a filesystem of the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Contender {
 enum Kind {
     /// Ours: the transport, and the words for how data move.
     Fusewire(&'static str, &'static [&'static str]),
+    /// The peers' filesystem on fusewire; the transport.
+    OnTree(&'static str),
     /// A daemon of benches/peers; the package's name.
     Peer(&'static str, Tuning),
     /// libfuse's examples; the binary's name.
@@ -45,6 +48,8 @@ enum Tuning {
 pub const ALL: &[Contender] = &[
     memory("fusewire-uring", Kind::Fusewire("uring", &[])),
     memory("fusewire-device", Kind::Fusewire("device", &[])),
+    memory("fusewire-tree-uring", Kind::OnTree("uring")),
+    memory("fusewire-tree-device", Kind::OnTree("device")),
     memory("fuser:default", Kind::Peer("peer-fuser", Tuning::Default)),
     memory("fuser:best", Kind::Peer("peer-fuser", Tuning::Best)),
     memory("fuse3:default", Kind::Peer("peer-fuse3", Tuning::Default)),
@@ -86,11 +91,12 @@ pub struct Binaries {
 }
 
 /// Whether a name is chosen by a list such as `fuser,fuse3:best`, or by one that leaves some out,
-/// `!native`. A name without its configuration stands for all of that peer.
+/// `!native`. A name without its configuration stands for all of that peer, one of ours without
+/// its transport for both.
 #[must_use]
 pub fn is_chosen(name: &str, list: &[String]) -> bool {
     let peer = name.split(':').next().unwrap_or(name);
-    let is = |word: &str| word == name || word == peer;
+    let is = |word: &str| word == name || word == peer || word == family(name);
     if list.iter().any(|word| word.strip_prefix('!').is_some_and(is)) {
         return false;
     }
@@ -109,19 +115,26 @@ impl Contender {
     /// Whether it is fusewire.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self.kind, Kind::Fusewire(..))
+        matches!(self.kind, Kind::Fusewire(..) | Kind::OnTree(_))
     }
 
     /// Whether it needs FUSE-over-io_uring.
     #[must_use]
     pub fn needs_uring(&self) -> bool {
-        matches!(self.kind, Kind::Fusewire("uring", _) | Kind::Peer("peer-fractal", _))
+        matches!(
+            self.kind,
+            Kind::Fusewire("uring", _) | Kind::OnTree("uring") | Kind::Peer("peer-fractal", _)
+        )
     }
 
     /// The package below benches/peers, if it is one.
     #[must_use]
     pub fn package(&self) -> Option<&'static str> {
-        if let Kind::Peer(package, _) = self.kind { Some(package) } else { None }
+        match self.kind {
+            Kind::Peer(package, _) => Some(package),
+            Kind::OnTree(_) => Some("peer-fusewire"),
+            _ => None,
+        }
     }
 
     /// The example of libfuse, if it is one.
@@ -137,7 +150,7 @@ impl Contender {
         let locked = |name: &str| versions.get(name).cloned().unwrap_or_default();
         let library = self.name.split(':').next().unwrap_or(self.name);
         let version = match self.kind {
-            Kind::Fusewire(..) => env!("CARGO_PKG_VERSION").to_owned(),
+            Kind::Fusewire(..) | Kind::OnTree(_) => env!("CARGO_PKG_VERSION").to_owned(),
             Kind::Peer(..) => locked(library),
             Kind::Libfuse("passthrough_hp", _) => words("of --passthrough-hp"),
             Kind::Libfuse(..) => words("of Debian's libfuse3-dev"),
@@ -147,6 +160,7 @@ impl Contender {
             Kind::Fusewire(transport, more) => {
                 format!("--transport {transport} {}", more.join(" ")).trim().to_owned()
             }
+            Kind::OnTree(transport) => format!("--transport {transport}, the peers' filesystem"),
             Kind::Peer(_, Tuning::Default) => words("as the library is without options"),
             Kind::Peer(package, Tuning::Best) => words(best_words(package)),
             Kind::Libfuse(example, tuning) => words(libfuse_words(example, tuning)),
@@ -201,6 +215,10 @@ impl Contender {
                 }
                 let name = if self.mirrors { "fusewire-passthrough" } else { "fusewire-memory" };
                 binaries.ours.join(name)
+            }
+            Kind::OnTree(transport) => {
+                add(&["--log", "error", "--transport", transport, "--writeback", writeback]);
+                binaries.peers.join("peer-fusewire")
             }
             Kind::Peer(package, tuning) => {
                 add(&["--writeback", writeback]);
@@ -282,6 +300,8 @@ mod tests {
         assert!(!is_chosen("fuser:best", &list(&["!fuser"])));
         assert!(is_chosen("native", &list(&["!fuser"])));
         assert!(!is_chosen("fuser:default", &list(&["fuser", "!fuser:default"])));
+        assert!(is_chosen("fusewire-tree-device", &list(&["fusewire-tree"])));
+        assert!(!is_chosen("fusewire-tree-device", &list(&["fusewire"])));
         assert_eq!(unknown(&list(&["fuser", "!native", "libfuse"])), Some("libfuse"));
         assert_eq!(unknown(&list(&["fuse3:best", "passthrough_ll"])), None);
     }

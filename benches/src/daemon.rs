@@ -4,6 +4,7 @@
 //! what we want to know stands in /proc. Dropping a [`Mounted`] takes it down, ever more roughly; all
 //! mounts are in a namespace of our own, so they end with us in any case.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,6 +71,8 @@ pub struct Mounted {
     /// Whether there is a mount of ours to be removed.
     mount: bool,
     daemon: Option<Daemon>,
+    /// Whether it was ended by force: then there is nothing to wait for.
+    aborted: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Mounted {
     /// A directory as it is.
     #[must_use]
     pub fn plain(directory: PathBuf) -> Self {
-        Self { directory, mount: false, daemon: None }
+        Self { directory, mount: false, daemon: None, aborted: Cell::new(false) }
     }
 
     /// A new tmpfs.
@@ -95,7 +98,7 @@ impl Mounted {
         fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
         mount(Some("fusewire-bench"), &directory, Some("tmpfs"), MsFlags::empty(), none)
             .map_err(|e| format!("tmpfs: {e}"))?;
-        Ok(Self { directory, mount: true, daemon: None })
+        Ok(Self { directory, mount: true, daemon: None, aborted: Cell::new(false) })
     }
 
     /// Starts a daemon, which is to mount on a new directory, and waits until it has.
@@ -128,7 +131,8 @@ impl Mounted {
                     }
                 };
                 let daemon = Some(Daemon { child, clock, connection });
-                return Ok(Self { directory, mount: true, daemon });
+                let aborted = Cell::new(false);
+                return Ok(Self { directory, mount: true, daemon, aborted });
             }
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(format!("did not mount: {status}; {}", said()));
@@ -176,6 +180,7 @@ impl Mounted {
         if let Some(daemon) = &self.daemon
             && find(&self.directory).is_some_and(|entry| entry.minor == daemon.connection)
         {
+            self.aborted.set(true);
             let file = format!("{FUSECTL}/{}/abort", daemon.connection);
             if let Err(error) = fs::write(&file, "1") {
                 eprintln!("{file}: {error}");
@@ -206,11 +211,12 @@ impl Drop for Mounted {
             self.abort();
             let _ = umount2(&self.directory, MntFlags::MNT_DETACH);
         }
+        let patience = if self.aborted.get() { Duration::from_millis(500) } else { END_LIMIT };
         if let Some(daemon) = &mut self.daemon
-            && child::wait(&mut daemon.child, END_LIMIT).is_none()
+            && child::wait(&mut daemon.child, patience).is_none()
         {
             child::signal(&daemon.child, Signal::TERM);
-            child::end(&mut daemon.child, END_LIMIT);
+            child::end(&mut daemon.child, patience);
         }
         let _ = fs::remove_dir(&self.directory);
         let _ = fs::remove_file(self.directory.with_extension("log"));

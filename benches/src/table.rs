@@ -14,6 +14,25 @@ pub fn is_ours(name: &str) -> bool {
     name.starts_with(OURS)
 }
 
+/// A contender without its transport: those of one family are ways to the same thing. The kernel's
+/// passthrough is one of its own, as nobody else in its rows has it.
+#[must_use]
+pub fn family(name: &str) -> &str {
+    name.strip_suffix("-uring").or_else(|| name.strip_suffix("-device")).unwrap_or(name)
+}
+
+/// The families of ours in a run, in order.
+#[must_use]
+pub fn families(run: &Run) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for name in run.names().filter(|name| is_ours(name)).map(family) {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
 /// A ratio of one of ours to another in a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ratio {
@@ -40,11 +59,11 @@ pub fn ratios(row: &RowResult) -> Vec<Ratio> {
     found
 }
 
-/// The best of ours against another in a row, by median.
+/// The best way of a family against another in a row, by median.
 #[must_use]
-pub fn best(row: &RowResult, other: &str) -> Option<Ratio> {
-    let of = ratios(row).into_iter().filter(|ratio| ratio.other == other);
-    of.max_by(|a, b| a.spread.median.total_cmp(&b.spread.median))
+pub fn best(row: &RowResult, ours: &str, other: &str) -> Option<Ratio> {
+    let is = |ratio: &Ratio| ratio.other == other && family(&ratio.ours) == ours;
+    ratios(row).into_iter().filter(is).max_by(|a, b| a.spread.median.total_cmp(&b.spread.median))
 }
 
 /// The median of something over the rounds.
@@ -139,25 +158,48 @@ fn add_row(text: &mut String, run: &Run, row: &RowResult) {
     }
 }
 
-/// The sum: for each other, the geometric mean of fusewire's best, and the rows below 1.
+/// How a family stands to another over all rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing<'r> {
+    /// Ours.
+    pub ours: &'r str,
+    /// The other.
+    pub other: &'r str,
+    /// In how many rows both have a figure.
+    pub rows: usize,
+    /// The geometric mean of the best ways' medians.
+    pub mean: f64,
+    /// The rows below 1.
+    pub behind: Vec<(&'r str, Spread)>,
+}
+
+/// All of them.
+#[must_use]
+pub fn standings(run: &Run) -> Vec<Standing<'_>> {
+    let mut found = Vec::new();
+    for ours in families(run) {
+        for other in run.names().filter(|name| !is_ours(name)) {
+            let of = |row: &'_ RowResult| best(row, ours, other).map(|ratio| ratio.spread);
+            let best: Vec<(&str, Spread)> =
+                run.rows.iter().filter_map(|row| Some((row.name.as_str(), of(row)?))).collect();
+            let medians: Vec<f64> = best.iter().map(|(_, spread)| spread.median).collect();
+            let Some(mean) = geometric_mean(&medians) else { continue };
+            let behind = best.iter().filter(|(_, spread)| spread.median < 1.0).copied().collect();
+            found.push(Standing { ours, other, rows: best.len(), mean, behind });
+        }
+    }
+    found
+}
+
+/// The sum: for each of ours and each other the geometric mean, and the rows below 1.
 #[must_use]
 pub fn summary(run: &Run) -> String {
-    let mut text = String::from("\nfusewire's best way in each row, against:\n");
-    for other in run.names().filter(|name| !is_ours(name)) {
-        let best: Vec<(&str, Ratio)> = run
-            .rows
-            .iter()
-            .filter_map(|row| best(row, other).map(|ratio| (row.name.as_str(), ratio)))
-            .collect();
-        let medians: Vec<f64> = best.iter().map(|(_, ratio)| ratio.spread.median).collect();
-        let Some(mean) = geometric_mean(&medians) else { continue };
-        let behind: Vec<String> = best
-            .iter()
-            .filter(|(_, ratio)| ratio.spread.median < 1.0)
-            .map(|(row, ratio)| format!("{row} {}", ratio.spread))
-            .collect();
-        let rows = best.len();
-        let _ = write!(text, "  {other:<24} geometric mean {mean:.2} of {rows} rows");
+    let mut text = String::from("\nthe best transport in each row, against:\n");
+    for standing in standings(run) {
+        let Standing { ours, other, rows, mean, .. } = standing;
+        let behind: Vec<String> =
+            standing.behind.iter().map(|(row, spread)| format!("{row} {spread}")).collect();
+        let _ = write!(text, "  {ours} / {other:<24} geometric mean {mean:.2} of {rows} rows");
         if behind.is_empty() {
             text.push_str(", none below 1\n");
         } else {
@@ -251,10 +293,18 @@ pub(crate) mod tests {
     #[test]
     fn who_failed_has_no_ratio_and_rows_below_one_are_named() {
         let mut run = sample();
-        assert!(best(&run.rows[0], "peer:default").is_none());
+        assert!(best(&run.rows[0], "fusewire", "peer:default").is_none());
         run.rows[0].rounds.remove("fusewire-uring");
         let text = summary(&run);
         assert!(text.contains("below 1: memory/read/4k-d1 0.50 (0.50..0.50)"), "{text}");
+    }
+
+    #[test]
+    fn families_are_ways_to_the_same_thing() {
+        let names = ["fusewire-uring", "fusewire-device", "fusewire-tree-uring", "fusewire-kernel"];
+        let expected = ["fusewire", "fusewire", "fusewire-tree", "fusewire-kernel"];
+        assert_eq!(names.map(family), expected);
+        assert_eq!(families(&sample()), ["fusewire"]);
     }
 
     #[test]

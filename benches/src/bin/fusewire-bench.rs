@@ -31,13 +31,16 @@ struct Args {
     /// Rows like this, of the whole matrix
     #[arg(long, value_name = "GLOB")]
     only: Option<String>,
-    /// Contenders: fuser,fuse3:best or !native,!fuser:default; fusewire is always there unless
-    /// it is left out by name
+    /// Contenders: fuser,fuse3:best or !native,!fuser:default; all that are not left out if none
+    /// is named. fusewire is there unless it is left out; fusewire-tree is the peers' filesystem on it
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     peers: Vec<String>,
     /// Rounds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
+    /// MiB of the files that are read and written
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    size: Option<u64>,
     /// Write what was found as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -111,6 +114,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         _ => matrix::NORMAL,
     };
     scale.rounds = args.rounds.unwrap_or(scale.rounds);
+    scale.size = args.size.map_or(scale.size, |mib| mib << 20);
     let rows = matrix::chosen(matrix::rows(&scale), args.only.as_deref(), args.quick)?;
     let peers = peers(args)?;
     if args.list {
@@ -189,7 +193,7 @@ fn peers(args: &Args) -> Result<Vec<String>, Failure> {
         peers = vec!["fuser:best".to_owned(), "native".to_owned()];
     }
     if peers.iter().any(|word| !word.starts_with('!')) {
-        peers.extend(["fusewire-uring", "fusewire-device", "fusewire-kernel"].map(str::to_owned));
+        peers.extend(["fusewire", "fusewire-kernel"].map(str::to_owned));
     }
     Ok(peers)
 }

@@ -45,11 +45,14 @@ pub enum NamesKind {
     ListAndStat,
 }
 
+/// Seconds, operations and latencies of a client.
+type Done = (f64, u64, Histogram<u64>);
+
 fn named(client: usize) -> String {
     format!("names-{client}")
 }
 
-fn call<T>(what: &str) -> impl FnOnce(Errno) -> Failure {
+fn call(what: &str) -> impl FnOnce(Errno) -> Failure {
     let what = what.to_owned();
     move |error| format!("{what}: {error}")
 }
@@ -68,7 +71,7 @@ impl Names {
         }
         fence.ready()?;
         let barrier = Barrier::new(self.clients);
-        let done: Vec<Result<(f64, u64, Histogram<u64>), Failure>> = std::thread::scope(|scope| {
+        let done: Vec<Result<Done, Failure>> = std::thread::scope(|scope| {
             let start = |directory: &PathBuf| {
                 let directory = directory.clone();
                 let barrier = &barrier;
@@ -105,11 +108,7 @@ impl Names {
         Ok(())
     }
 
-    fn client(
-        &self,
-        path: &Path,
-        barrier: &Barrier,
-    ) -> Result<(f64, u64, Histogram<u64>), Failure> {
+    fn client(&self, path: &Path, barrier: &Barrier) -> Result<Done, Failure> {
         let names: Vec<String> =
             (0..self.count).map(|number| format!("name-{number:06}")).collect();
         let opened = open_directory(path);
@@ -124,7 +123,7 @@ impl Names {
                     if stats {
                         let flags = AtFlags::SYMLINK_NOFOLLOW;
                         let seen = statx(directory, name, flags, StatxFlags::BASIC_STATS);
-                        seen.map_err(call::<()>("statx"))?;
+                        seen.map_err(call("statx"))?;
                     }
                     Ok(())
                 })?;
@@ -137,7 +136,7 @@ impl Names {
                     let since = Instant::now();
                     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
                     let seen = statx(&file, c"", flags, StatxFlags::BASIC_STATS);
-                    seen.map_err(call::<()>("statx"))?;
+                    seen.map_err(call("statx"))?;
                     record(&mut latency, since);
                 }
             }
@@ -172,13 +171,13 @@ impl Names {
             },
             _ => stat(name).map(drop),
         }
-        .map_err(call::<()>(&format!("{:?} {name}", self.kind)))
+        .map_err(call(&format!("{:?} {name}", self.kind)))
     }
 }
 
 fn open_directory(path: &Path) -> Result<std::os::fd::OwnedFd, Failure> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).map_err(call::<()>("open the directory"))
+    openat(CWD, path, flags, Mode::empty()).map_err(call("open the directory"))
 }
 
 /// Lists a directory and gives the number of its names.
@@ -188,8 +187,8 @@ fn list(
 ) -> Result<u32, Failure> {
     let directory = open_directory(path)?;
     let mut found = 0;
-    for entry in Dir::read_from(&directory).map_err(call::<()>("getdents"))? {
-        let entry = entry.map_err(call::<()>("getdents"))?;
+    for entry in Dir::read_from(&directory).map_err(call("getdents"))? {
+        let entry = entry.map_err(call("getdents"))?;
         if entry.file_name() != c"." && entry.file_name() != c".." {
             found += 1;
             visit(&directory, entry.file_name())?;

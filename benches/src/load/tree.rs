@@ -42,7 +42,7 @@ fn path_of(root: &Path, number: u32) -> PathBuf {
 
 /// The text of a file: from 200 bytes to 20 KiB, most of them short.
 fn text_of(number: u32) -> String {
-    let lines = if number % 10 == 0 { 400 } else { 4 + number % 60 };
+    let lines = if number.is_multiple_of(10) { 400 } else { 4 + number % 60 };
     format!("int f{number:08}(int x) {{ return x + {number:08}; }}\n").repeat(lines as usize)
 }
 
@@ -79,7 +79,7 @@ impl Tree {
         for number in 0..self.count {
             let since = Instant::now();
             let path = path_of(root, number);
-            if number % PER_DIRECTORY == 0 {
+            if number.is_multiple_of(PER_DIRECTORY) {
                 fs::create_dir(path.parent().unwrap_or(root)).map_err(failed("mkdir"))?;
             }
             let text = text_of(number);

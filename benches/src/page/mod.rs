@@ -11,8 +11,8 @@ use std::fmt::Write;
 use crate::load::QUANTILES;
 use crate::matrix::Figure;
 use crate::results::{Measure, RowResult, Run};
-use crate::statistics::{Spread, geometric_mean};
-use crate::table::{best, cpu, is_ours, middle, ratios, short, shown};
+use crate::statistics::Spread;
+use crate::table::{cpu, middle, ratios, short, shown, standings};
 use svg::{Line, Plot, escaped};
 
 const STYLE: &str = "
@@ -62,27 +62,22 @@ pub fn page(run: &Run) -> String {
 
 fn summary(html: &mut String, run: &Run) {
     html.push_str(
-        "<h2>In short</h2>\n<table><tr><th>fusewire's best way in each row, against<th>rows\
+        "<h2>In short</h2>\n<table><tr><th>the best transport in each row, against<th>rows\
          <th>geometric mean<th>below 1</tr>\n",
     );
-    for other in run.names().filter(|name| !is_ours(name)) {
-        let found = run.rows.iter().filter_map(|row| Some((row, best(row, other)?.spread)));
-        let found: Vec<(&RowResult, Spread)> = found.collect();
-        let medians: Vec<f64> = found.iter().map(|(_, spread)| spread.median).collect();
-        let Some(mean) = geometric_mean(&medians) else { continue };
-        let behind = found.iter().filter(|(_, spread)| spread.median < 1.0);
-        let behind: Vec<String> = behind
-            .map(|(row, spread)| {
-                let (link, name) = (anchor(&row.name), escaped(&row.name));
-                format!("<a href=\"#{link}\">{name}</a> {spread}")
-            })
-            .collect();
+    for standing in standings(run) {
+        let behind = standing.behind.iter().map(|(row, spread)| {
+            format!("<a href=\"#{}\">{}</a> {spread}", anchor(row), escaped(row))
+        });
+        let behind: Vec<String> = behind.collect();
         let _ = writeln!(
             html,
-            "<tr><td>{}<td>{}<td class=\"{}\">{mean:.2}<td class=\"text\">{}</tr>",
-            escaped(other),
-            found.len(),
-            class(mean),
+            "<tr><td>{} / {}<td>{}<td class=\"{}\">{:.2}<td class=\"text\">{}</tr>",
+            escaped(standing.ours),
+            escaped(standing.other),
+            standing.rows,
+            class(standing.mean),
+            standing.mean,
             if behind.is_empty() { "none".to_owned() } else { behind.join("<br>") },
         );
     }
