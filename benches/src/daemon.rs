@@ -1,8 +1,8 @@
 //! What a contender is while it is measured: a mount, and the process behind it.
 //!
 //! We never touch a mount of FUSE ourselves: clients are processes of their own ([`crate::child`]),
-//! what we want to know stands in /proc. Dropping a [`Mounted`] takes it down, ever more roughly; all
-//! mounts are in a namespace of our own, so they end with us in any case.
+//! what we want to know stands in /proc. Dropping a [`Mounted`] takes it down, ever more roughly;
+//! all mounts are in a namespace of our own, so they end with us in any case.
 
 use std::cell::Cell;
 use std::fs::{self, File};

@@ -99,8 +99,8 @@ pub fn require(uring: bool) -> Result<(), Failure> {
     }
     if uring && !has_uring() {
         return Err("FUSE-over-io_uring is off: as root, echo Y > \
-                    /sys/module/fuse/parameters/enable_uring (Linux 6.14 and later); or leave it out: \
-                    --peers '!fusewire-uring'"
+                    /sys/module/fuse/parameters/enable_uring (Linux 6.14 and later); or leave it \
+                    out: --peers '!fusewire-uring'"
             .to_owned());
     }
     Ok(())

@@ -122,8 +122,9 @@ pub fn table(run: &Run) -> String {
 fn head(run: &Run) -> String {
     let machine = &run.machine;
     format!(
-        "{}, {} CPUs, {} MiB, {}, Linux {}, fs.fuse.max_pages_limit {}, fusewire {}, load {} at start\n\
-         ratios: fusewire by the other, median (least..most) over the rounds; above 1 fusewire is ahead",
+        "{}, {} CPUs, {} MiB, {}, Linux {}, fs.fuse.max_pages_limit {}, fusewire {}, load {} at \
+         start\nratios: fusewire by the other, median (least..most) over the rounds; above 1 \
+         fusewire is ahead",
         machine.cpu,
         machine.cpus,
         machine.memory_mib,

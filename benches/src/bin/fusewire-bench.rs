@@ -32,7 +32,8 @@ struct Args {
     #[arg(long, value_name = "GLOB")]
     only: Option<String>,
     /// Contenders: fuser,fuse3:best or !native,!fuser:default; all that are not left out if none
-    /// is named. fusewire is there unless it is left out; fusewire-tree is the peers' filesystem on it
+    /// is named. fusewire is there unless it is left out; fusewire-tree is the peers'
+    /// filesystem on it
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     peers: Vec<String>,
     /// Rounds

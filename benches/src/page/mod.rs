@@ -21,7 +21,8 @@ color: #222; background: #fff }
 table { border-collapse: collapse; margin: .6em 0 1.2em; font-variant-numeric: tabular-nums }
 th, td { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
 th:first-child, td:first-child, td.text { text-align: left; white-space: normal }
-.behind { background: #fbe3e0 } .ahead { background: #e3f3e3 } .failed { color: #a00; text-align: left }
+.behind { background: #fbe3e0 } .ahead { background: #e3f3e3 } .failed { color: #a00; \
+text-align: left }
 svg { width: 100%; max-width: 860px; display: block; margin: .5em 0 1.2em }
 svg .title { font: 600 14px system-ui, sans-serif } svg .mark { font: 11px system-ui, sans-serif; \
 fill: #444 } svg .grid { stroke: #e4e4e4 }
@@ -117,7 +118,7 @@ fn setting(html: &mut String, run: &Run) {
     }
     let _ = writeln!(
         html,
-        "</table>\n<p>To repeat all of it: <code>cargo run --release -p fusewire-benches -- {}</code>. \
+        "</table>\n<p>To repeat all of it: <code>cargo run --release -p fusewire-benches -- {}</code>.
          In each row all have the same write-back setting, 1 MiB as largest request, and what the \
          kernel may keep is kept for a day or longer.</p>",
         escaped(&run.arguments.join(" "))

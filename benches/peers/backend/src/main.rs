@@ -1,5 +1,5 @@
-//! The filesystem of all peers on fuse-backend-rs. Default: one thread. Best: a thread per CPU, each
-//! with a channel of its own.
+//! The filesystem of all peers on fuse-backend-rs. Default: one thread. Best: a thread per CPU,
+//! each with a channel of its own.
 
 use std::ffi::CStr;
 use std::io;

@@ -2,8 +2,8 @@
 //! data structure, sizes, timeouts and flags. A peer translates its library's calls and no more.
 //!
 //! Locks are as fine as in fusewire-memory: one for each node, and shards of a table from inode
-//! numbers to nodes. Data lie in chunks of up to 1 MiB, so that a large aligned READ is answered from
-//! one piece of memory, which suits libraries that take one piece.
+//! numbers to nodes. Data lie in chunks of up to 1 MiB, so that a large aligned READ is answered
+//! from one piece of memory, which suits libraries that take one piece.
 
 mod data;
 
