@@ -98,7 +98,8 @@ pub fn text(before: &Run, after: &Run) -> String {
     if before.machine != after.machine {
         let _ = writeln!(
             text,
-            "not the same machine, kernel or version: trust the ratios, not the figures\n  A {:?}\n  \
+            "not the same machine, kernel or version: trust the ratios, not the figures\n  \
+             A {:?}\n  \
              B {:?}",
             before.machine, after.machine
         );

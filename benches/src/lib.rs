@@ -2,9 +2,9 @@
 //!
 //! A *row* is one kind of work ([`matrix`]); a *contender* is a daemon, in one configuration, or
 //! the filesystem that limits all of them ([`contender`]). [`runner`] mounts all contenders of a
-//! row, and lets them take turns; who reads and writes are processes of their own ([`child`]) that run a
-//! [`load::Load`] and know nothing of contenders. What came out is a [`results::Run`]; tables, the
-//! page and the comparison of two runs are made of that alone.
+//! row, and lets them take turns; who reads and writes are processes of their own ([`child`]) that
+//! run a [`load::Load`] and know nothing of contenders. What came out is a [`results::Run`];
+//! tables, the page and the comparison of two runs are made of that alone.
 //!
 //! `unsafe` stands in [`sys`]: the ring of the load generator and a mapping of a file.
 //!

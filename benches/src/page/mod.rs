@@ -118,7 +118,8 @@ fn setting(html: &mut String, run: &Run) {
     }
     let _ = writeln!(
         html,
-        "</table>\n<p>To repeat all of it: <code>cargo run --release -p fusewire-benches -- {}</code>.
+        "</table>\n<p>To repeat all of it: <code>cargo run --release -p fusewire-benches -- \
+         {}</code>.
          In each row all have the same write-back setting, 1 MiB as largest request, and what the \
          kernel may keep is kept for a day or longer.</p>",
         escaped(&run.arguments.join(" "))
