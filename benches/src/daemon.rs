@@ -152,6 +152,12 @@ impl Mounted {
         &self.directory
     }
 
+    /// The daemon's process, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(|daemon| daemon.child.id())
+    }
+
     /// Seconds of CPU time that the daemon has taken in all; `None` where there is none.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
