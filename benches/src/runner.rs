@@ -60,7 +60,11 @@ impl Runner {
         }
         bar.enable_steady_tick(Duration::from_millis(500));
         let mut results = Vec::new();
-        for row in rows {
+        for (number, row) in rows.iter().enumerate() {
+            if bar.is_hidden() {
+                // No terminal is there to draw on.
+                eprintln!("{} of {}: {}", number + 1, rows.len(), row.name);
+            }
             match self.row(row, &bar) {
                 Ok(result) => results.push(result),
                 Err(Stopped) => break,

@@ -1,7 +1,7 @@
 //! The tool as a whole, with fusewire-memory itself as what is measured: that it finds figures and
 //! writes them down, that whoever fails is named, and that nothing is left behind, however it ends.
 
-#![allow(missing_docs, reason = "a test is no library")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

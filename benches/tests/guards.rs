@@ -2,7 +2,7 @@
 //! the kernel, wake-ups, memory. The limits and their reasons stand in `guards.json`; instructions
 //! have theirs in `benches/instructions.rs`, allocations in `engine/tests/no_alloc.rs`.
 
-#![allow(missing_docs, reason = "a test is no library")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
