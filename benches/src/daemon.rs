@@ -182,7 +182,7 @@ impl Mounted {
     }
 
     /// Ends the connection by force, so that all who wait for the daemon are freed.
-    pub fn abort(&self) {
+    fn abort(&self) {
         if let Some(daemon) = &self.daemon
             && find(&self.directory).is_some_and(|entry| entry.minor == daemon.connection)
         {
@@ -194,6 +194,16 @@ impl Mounted {
         }
     }
 
+    /// Frees all who wait for the daemon, which is not asked any more: the connection is aborted,
+    /// and the daemon killed. Alone the abort would not reach requests that a stopped daemon's ring
+    /// has not taken yet (`fs/fuse/dev_uring.c`: they are handed over by the daemon's own task).
+    pub fn free(&self) {
+        self.abort();
+        if let Some(daemon) = &self.daemon {
+            child::signal(&daemon.child, Signal::KILL);
+        }
+    }
+
     /// umount(2), which waits for dirty pages and so for the daemon; whether it ended in time.
     fn unmount(&self) -> bool {
         let directory = self.directory.clone();
@@ -202,7 +212,7 @@ impl Mounted {
         if let Ok(result) = done.recv_timeout(END_LIMIT) {
             return result.is_ok();
         }
-        self.abort();
+        self.free();
         done.recv_timeout(END_LIMIT).is_ok_and(|result| result.is_ok())
     }
 }
@@ -214,7 +224,7 @@ impl Drop for Mounted {
         }
         let there = find(&self.directory).is_some();
         if there && !self.unmount() && find(&self.directory).is_some() {
-            self.abort();
+            self.free();
             let _ = umount2(&self.directory, MntFlags::MNT_DETACH);
         }
         let patience = if self.aborted.get() { Duration::from_millis(500) } else { END_LIMIT };

@@ -197,7 +197,7 @@ impl Runner {
             _ => Duration::ZERO,
         };
         let clock = || (mounted.cpu(), machine::busy());
-        let timed = self.tool.load(&order, own + self.patience, clock, || mounted.abort())?;
+        let timed = self.tool.load(&order, own + self.patience, clock, || mounted.free())?;
         let daemon_cpu = timed.after.0.zip(timed.before.0).map(|(after, before)| after - before);
         Ok(Measure {
             operations: timed.outcome.operations,

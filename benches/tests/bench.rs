@@ -179,6 +179,9 @@ fn a_daemon_that_hangs_is_aborted_named_and_gone() {
     let run = Run::read(&json).unwrap();
     let failures = &run.rows[0].failures;
     assert!(failures["fusewire-uring"].contains("did not end in time"), "{failures:?}");
+    // Who waits for a request in service can be ended only once that is.
+    let errors = text(&output.stderr);
+    assert!(!errors.contains("does not end"), "its client was not freed: {errors}");
     assert_eq!(run.rows[0].figures("native").len(), 1, "the others go on");
     assert_eq!(run.rows[0].figures("fusewire-uring"), []);
 }

@@ -90,7 +90,7 @@ fn count(transport: &str, depth: usize, counts: &mut Counts) {
     }
     let run = |load: Load| {
         let order = Order { load, directory: directory.clone() };
-        tool.load(&order, Duration::from_secs(60), || sleeps(pid), || mounted.abort()).unwrap()
+        tool.load(&order, Duration::from_secs(60), || sleeps(pid), || mounted.free()).unwrap()
     };
     run(Load::Hole("hole".to_owned(), SIZE));
     let timed = run(Load::Transfer(reads(depth)));
