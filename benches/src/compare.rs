@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::results::{RowResult, Run};
 use crate::statistics::Spread;
-use crate::table::{is_ours, shown};
+use crate::table::{is_ours, ratio, shown};
 
 /// A contender in a row of both runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,10 +67,6 @@ pub struct Moved {
     pub before: Spread,
     /// In the second.
     pub after: Spread,
-}
-
-fn ratio(row: &RowResult, ours: &str, other: &str) -> Option<Spread> {
-    Spread::of_ratios(&row.figures(ours), &row.figures(other))
 }
 
 /// All ratios that both runs have.

@@ -44,14 +44,19 @@ pub struct Ratio {
     pub spread: Spread,
 }
 
+/// The ratio of one to another in a row, paired by round.
+#[must_use]
+pub fn ratio(row: &RowResult, ours: &str, other: &str) -> Option<Spread> {
+    Spread::of_ratios(&row.figures(ours), &row.figures(other))
+}
+
 /// All ratios of a row.
 #[must_use]
 pub fn ratios(row: &RowResult) -> Vec<Ratio> {
     let mut found = Vec::new();
     for other in row.rounds.keys().filter(|name| !is_ours(name)) {
         for ours in row.rounds.keys().filter(|name| is_ours(name)) {
-            let (left, right) = (row.figures(ours), row.figures(other));
-            if let Some(spread) = Spread::of_ratios(&left, &right) {
+            if let Some(spread) = ratio(row, ours, other) {
                 found.push(Ratio { ours: ours.clone(), other: other.clone(), spread });
             }
         }
@@ -170,6 +175,8 @@ pub struct Standing<'r> {
     pub rows: usize,
     /// The geometric mean of the best ways' medians.
     pub mean: f64,
+    /// The same of each way alone, by its transport.
+    pub ways: Vec<(&'r str, f64)>,
     /// The rows below 1.
     pub behind: Vec<(&'r str, Spread)>,
 }
@@ -186,7 +193,14 @@ pub fn standings(run: &Run) -> Vec<Standing<'_>> {
             let medians: Vec<f64> = best.iter().map(|(_, spread)| spread.median).collect();
             let Some(mean) = geometric_mean(&medians) else { continue };
             let behind = best.iter().filter(|(_, spread)| spread.median < 1.0).copied().collect();
-            found.push(Standing { ours, other, rows: best.len(), mean, behind });
+            let ways = run.names().filter(|name| is_ours(name) && family(name) == ours);
+            let ways = ways.filter_map(|name| {
+                let of = |row: &RowResult| ratio(row, name, other).map(|spread| spread.median);
+                let medians: Vec<f64> = run.rows.iter().filter_map(of).collect();
+                Some((name.rsplit('-').next()?, geometric_mean(&medians)?))
+            });
+            let ways = ways.collect();
+            found.push(Standing { ours, other, rows: best.len(), mean, ways, behind });
         }
     }
     found
@@ -200,7 +214,11 @@ pub fn summary(run: &Run) -> String {
         let Standing { ours, other, rows, mean, .. } = standing;
         let behind: Vec<String> =
             standing.behind.iter().map(|(row, spread)| format!("{row} {spread}")).collect();
-        let _ = write!(text, "  {ours} / {other:<24} geometric mean {mean:.2} of {rows} rows");
+        let ways: Vec<String> =
+            standing.ways.iter().map(|(way, mean)| format!("{way} {mean:.2}")).collect();
+        let ways = ways.join(", ");
+        let _ = write!(text, "  {ours} / {other:<24} geometric mean {mean:.2} ({ways})");
+        let _ = write!(text, " of {rows} rows");
         if behind.is_empty() {
             text.push_str(", none below 1\n");
         } else {
@@ -287,7 +305,10 @@ pub(crate) mod tests {
         assert_eq!(line("peer:default"), "peer:default NO FIGURE: wrong data at offset 8");
         assert_eq!(line("fusewire-uring"), "fusewire-uring 1.00k op/s 250 us/op");
         let summary = summary(&sample());
-        assert!(summary.contains("geometric mean 2.00 of 1 rows, none below 1"), "{summary}");
+        assert!(
+            summary.contains("mean 2.00 (uring 2.00, device 0.50) of 1 rows, none below 1"),
+            "{summary}"
+        );
         assert!(summary.contains("without a figure:\n  memory/read/4k-d1 peer:default: wrong"));
     }
 

@@ -64,21 +64,24 @@ pub fn page(run: &Run) -> String {
 fn summary(html: &mut String, run: &Run) {
     html.push_str(
         "<h2>In short</h2>\n<table><tr><th>the best transport in each row, against<th>rows\
-         <th>geometric mean<th>below 1</tr>\n",
+         <th>geometric mean<th>each alone<th>below 1</tr>\n",
     );
     for standing in standings(run) {
         let behind = standing.behind.iter().map(|(row, spread)| {
             format!("<a href=\"#{}\">{}</a> {spread}", anchor(row), escaped(row))
         });
         let behind: Vec<String> = behind.collect();
+        let way = |(way, mean): &(&str, f64)| format!("{} {mean:.2}", escaped(way));
+        let ways: Vec<String> = standing.ways.iter().map(way).collect();
         let _ = writeln!(
             html,
-            "<tr><td>{} / {}<td>{}<td class=\"{}\">{:.2}<td class=\"text\">{}</tr>",
+            "<tr><td>{} / {}<td>{}<td class=\"{}\">{:.2}<td>{}<td class=\"text\">{}</tr>",
             escaped(standing.ours),
             escaped(standing.other),
             standing.rows,
             class(standing.mean),
             standing.mean,
+            ways.join("<br>"),
             if behind.is_empty() { "none".to_owned() } else { behind.join("<br>") },
         );
     }
