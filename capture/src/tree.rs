@@ -19,7 +19,8 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const POLLIN: u32 = 1;
-/// READDIRPLUS gives it attributes that the kernel refuses, so that a FORGET takes its look-up back.
+/// READDIRPLUS gives it attributes that the kernel refuses, so that a FORGET takes its look-up
+/// back.
 const REFUSED: &[u8] = b"refused";
 /// How long the kernel may believe names and attributes.
 const VALID: Duration = Duration::from_secs(1);

@@ -44,9 +44,9 @@ impl<'b> DirentWriter<'b> {
     /// Adds a record, or returns `false` and writes nothing if it does not fit.
     ///
     /// `next_offset` is the cookie with which reading goes on behind this record: not 0, different
-    /// for each record, and stable while other names come and go. `kind` may be UNKNOWN. The name is
-    /// not looked at, as it comes from a store that has looked: one that is empty, has a slash or
-    /// more than [`NAME_MAX`] bytes ends the listing for the kernel, as [`DirentReader`] tells.
+    /// for each record, and stable while other names come and go. `kind` may be UNKNOWN. The name
+    /// is not looked at, as it comes from a store that has looked: one that is empty, has a slash
+    /// or more than [`NAME_MAX`] bytes ends the listing for the kernel, as [`DirentReader`] tells.
     #[must_use = "a record that does not fit was not written"]
     pub fn add(&mut self, ino: u64, next_offset: u64, kind: FileType, name: &[u8]) -> bool {
         self.add_with(None, ino, next_offset, kind, name)

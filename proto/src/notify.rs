@@ -88,8 +88,8 @@ pub enum Notification<'a> {
     /// UNLINK, an exclusive CREATE) fails the second time, and a handle that OPEN or CREATE gave
     /// the first time is never released.
     Resend,
-    /// Make all cached names invalid at once. Since 7.44. What is mounted on one of them is detached
-    /// when it is looked at again.
+    /// Make all cached names invalid at once. Since 7.44. What is mounted on one of them is
+    /// detached when it is looked at again.
     IncEpoch,
     /// Drop these inodes if nothing uses them; FORGETs follow. Since 7.45.
     Prune {
@@ -227,8 +227,8 @@ impl fmt::Display for Notification<'_> {
     }
 }
 
-/// Why the bytes are no notification: EINVAL for the writer, or ENAMETOOLONG for a name that is longer
-/// than [`NAME_MAX`]. [`Notification::decode`] says what the kernel takes all the same.
+/// Why the bytes are no notification: EINVAL for the writer, or ENAMETOOLONG for a name that is
+/// longer than [`NAME_MAX`]. [`Notification::decode`] says what the kernel takes all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("notification {code}: {field}: {expected}")]
 pub struct NotifyError {

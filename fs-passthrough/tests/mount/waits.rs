@@ -1,4 +1,5 @@
-//! Who waits for a lock: gets it, is interrupted, dies, or outlives the daemon; and keeps nobody up.
+//! Who waits for a lock: gets it, is interrupted, dies, or outlives the daemon; and keeps nobody
+//! up.
 
 use std::fs;
 use std::path::PathBuf;

@@ -131,10 +131,10 @@ fn every_opcode_of_a_ring_was_recorded() {
     assert_eq!(missing(&text), ELSEWHERE);
 }
 
-/// Opcodes that no ring of a mount has: INIT is sent before there is one, BATCH_FORGET and INTERRUPT
-/// by the device alone (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), and the last three by virtiofs
-/// and to a character device. FORGET comes where it gives back a look-up of READDIRPLUS that the
-/// kernel refuses (readdir.c, `fuse_force_forget`); all others go by the device.
+/// Opcodes that no ring of a mount has: INIT is sent before there is one, BATCH_FORGET and
+/// INTERRUPT by the device alone (fs/fuse/dev_uring.c, `fuse_io_uring_ops`), and the last three by
+/// virtiofs and to a character device. FORGET comes where it gives back a look-up of READDIRPLUS
+/// that the kernel refuses (readdir.c, `fuse_force_forget`); all others go by the device.
 pub(super) const ELSEWHERE: [Opcode; 6] = [
     Opcode::Init,
     Opcode::Interrupt,

@@ -100,8 +100,8 @@ pub struct Wishes {
     /// With PASSTHROUGH: 1, or 2 if backing files may be stacked themselves; 0 for 1.
     pub max_stack_depth: u32,
     /// With REQUEST_TIMEOUT: seconds after which an unanswered request ends the connection. The
-    /// kernel takes fs.fuse.max_request_timeout if that is less, and says so nowhere; for 0 it takes
-    /// fs.fuse.default_request_timeout.
+    /// kernel takes fs.fuse.max_request_timeout if that is less, and says so nowhere; for 0 it
+    /// takes fs.fuse.default_request_timeout.
     pub request_timeout: u16,
     /// Whether the mount has the option default_permissions.
     pub default_permissions: bool,
@@ -421,7 +421,8 @@ impl Agreement {
         }
     }
 
-    /// The forms of requests that follow from it, for [`Operation::encode`](crate::Operation::encode).
+    /// The forms of requests that follow from it, for
+    /// [`Operation::encode`](crate::Operation::encode).
     #[must_use]
     pub const fn forms(&self) -> Forms {
         let setxattr_ext = self.flags.contains(InitFlags::SETXATTR_EXT);

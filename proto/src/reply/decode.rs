@@ -20,8 +20,8 @@ pub type Answer<'a> = Result<Reply<'a>, Errno>;
 
 /// Commands of IOCTL that come from `fuse_priv_ioctl`, which wants the data in full.
 ///
-/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`, `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`, by the numbering of
-/// most machines; PowerPC, MIPS and SPARC have another. The first two speak of a `long`.
+/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`, `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`, by the numbering
+/// of most machines; PowerPC, MIPS and SPARC have another. The first two speak of a `long`.
 const PRIVATE_COMMANDS: [u32; 4] = if cfg!(target_pointer_width = "64") {
     [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820]
 } else {

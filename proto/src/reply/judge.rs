@@ -77,8 +77,9 @@ pub struct Refusal {
     pub cause: DecodeError,
     /// What write(2) fails with; `None` where it succeeds, as a commit always does.
     pub writer: Option<Errno>,
-    /// The error that the caller of the system call gets; `None` where it waits on, so answer again,
-    /// where nobody waits, and where it gets something else, as [`Aftermath::RecordsTaken`] says.
+    /// The error that the caller of the system call gets; `None` where it waits on, so answer
+    /// again, where nobody waits, and where it gets something else, as [`Aftermath::RecordsTaken`]
+    /// says.
     pub caller: Option<Errno>,
     /// What else happens.
     pub aftermath: Aftermath,
@@ -98,8 +99,8 @@ pub enum Aftermath {
     Released,
     /// The inode is bad: whatever is asked of it fails with EIO until it is evicted.
     BadInode,
-    /// There is no connection: all later requests fail with ECONNREFUSED. After CUSE_INIT there is no
-    /// device, so that nobody asks.
+    /// There is no connection: all later requests fail with ECONNREFUSED. After CUSE_INIT there is
+    /// no device, so that nobody asks.
     NoConnection,
 }
 
@@ -123,8 +124,8 @@ bitflags::bitflags! {
         const ENOTTY = 1 << 6;
         /// Attributes were not cached, because basic ones are missing.
         const NOT_CACHED = 1 << 7;
-        /// Nanoseconds of a second or more became 999,999,999. Timeouts in records of READDIRPLUS are
-        /// not looked at.
+        /// Nanoseconds of a second or more became 999,999,999. Timeouts in records of READDIRPLUS
+        /// are not looked at.
         const NANOSECONDS = 1 << 8;
     }
 }
@@ -133,15 +134,15 @@ bitflags::bitflags! {
 ///
 /// On the device the header's unique is not looked at: the kernel has found the request by it. A
 /// notification is no reply: see [`Notification::decode`](crate::notify::Notification::decode). As
-/// for [`Reply::decode`], `body` is to stand at an address that is a multiple of 8: the ranges of an
-/// IOCTL that stand elsewhere count as refused.
+/// for [`Reply::decode`], `body` is to stand at an address that is a multiple of 8: the ranges of
+/// an IOCTL that stand elsewhere count as refused.
 ///
-/// Two rules are this crate's and not the kernel's: an INIT reply below 7.31 counts as refused; and a
-/// LOOKUP counts as the first of its name. Where it looks again at a name whose timeout is over
+/// Two rules are this crate's and not the kernel's: an INIT reply below 7.31 counts as refused; and
+/// a LOOKUP counts as the first of its name. Where it looks again at a name whose timeout is over
 /// (dir.c, `fuse_dentry_revalidate`), the kernel answers a wrong entry by another LOOKUP, having
-/// counted it if it has the old nodeid, and given it back by FORGET if not. What answers the SETATTR
-/// of late times (`fuse_flush_times`) is not looked at either, and cannot be told from others.
-/// map_alignment, which only virtiofs with DAX looks at, is not judged.
+/// counted it if it has the old nodeid, and given it back by FORGET if not. What answers the
+/// SETATTR of late times (`fuse_flush_times`) is not looked at either, and cannot be told from
+/// others. map_alignment, which only virtiofs with DAX looks at, is not judged.
 #[must_use]
 pub fn judge<'a>(asked: &Asked, known: &Known, header: &OutHeader, body: &'a [u8]) -> Verdict<'a> {
     match frame(asked, known, header, body) {

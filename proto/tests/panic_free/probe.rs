@@ -62,7 +62,7 @@ probes! {
     }
     fn probe_negotiate(offer: &Offer, wishes: &Wishes, limits: &Limits, init: &InitOut) {
         let agreement = fusewire_proto::negotiate(offer, wishes, limits);
-        let _ = black_box(agreement.map(|it| (it.init_out(), it.payload_max(), it.read_buffer_min())));
+        let _ = black_box(agreement.map(|it| (it.init_out(), it.read_buffer_min())));
         black_box(Agreement::observed(offer, init, limits));
     }
     fn probe_asked(op: &Operation<'_>) Asked::new(op)
