@@ -393,15 +393,10 @@ strings! {
 }
 
 impl fmt::Display for Name {
-    /// Text with the replacement character where the bytes are not UTF-8.
+    /// Printable ASCII, and the rest escaped, as in the line of a request: who chose the name can
+    /// forge no line of a log with it. [`Name::as_bytes`] has the bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            f.write_str(chunk.valid())?;
-            if !chunk.invalid().is_empty() {
-                f.write_str("\u{fffd}")?;
-            }
-        }
-        Ok(())
+        fmt::Display::fmt(&self.0.escape_ascii(), f)
     }
 }
 
@@ -447,9 +442,20 @@ mod tests {
         assert!(Name::new(b"..").unwrap().is_dot_or_dotdot());
         assert!(!Name::new(b"...").unwrap().is_dot_or_dotdot());
         let name = Name::new(b"caf\xc3\xa9 \xff!").unwrap();
-        assert_eq!(name.to_string(), "caf\u{e9} \u{fffd}!");
+        assert_eq!(name.to_string(), r"caf\xc3\xa9 \xff!");
         assert_eq!(std::format!("{name:?}"), r#""caf\xc3\xa9 \xff!""#);
         assert_eq!(name.as_bytes(), b"caf\xc3\xa9 \xff!");
+    }
+
+    #[test]
+    fn no_name_forges_a_line() {
+        let hostile = b"a\nERROR gone\r\x1b[2K\x07\x7f\xe2\x80\xae\"\\n";
+        let name = Name::new(hostile).unwrap();
+        assert_eq!(name.to_string(), r#"a\nERROR gone\r\x1b[2K\x07\x7f\xe2\x80\xae\"\\n"#);
+        for byte in (1..=255).filter(|&byte| byte != b'/') {
+            let text = Name::new(&[byte]).unwrap().to_string();
+            assert!(text.bytes().all(|it| matches!(it, b' '..=b'~')), "{byte}: {text:?}");
+        }
     }
 
     #[test]
