@@ -94,7 +94,8 @@ pub struct Flush {
 
 /// RELEASE: the last reference to an open file is gone.
 ///
-/// - **From**: the last close(2) and munmap(2), asynchronously; once for every OPEN and CREATE.
+/// - **From**: the last close(2) and munmap(2), asynchronously; once for every OPEN, CREATE
+///   and TMPFILE.
 /// - **Reply**: empty; errors are ignored.
 /// - **Cached**: nothing; the handle may be used again.
 /// - **Errors**: none that anybody sees.
