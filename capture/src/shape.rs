@@ -54,7 +54,11 @@ fn detail(op: &Operation<'_>, argument: &[u8]) -> String {
         O::FSyncDir(op) => flag(op.datasync, "data"),
         O::SetXattr(op) => {
             let form = if argument.len() == 8 { "short" } else { "long" };
-            format!("{form}-{}-{}", op.flags, if op.value.is_empty() { "empty" } else { "value" })
+            format!(
+                "{form}-{}-{}",
+                op.flags.bits(),
+                if op.value.is_empty() { "empty" } else { "value" }
+            )
         }
         O::GetXattr(op) => flag(op.size == 0, "probe"),
         O::ListXattr(op) => flag(op.size == 0, "probe"),
@@ -64,10 +68,10 @@ fn detail(op: &Operation<'_>, argument: &[u8]) -> String {
         O::IoCtl(op) => format!("{:#x}-{:#x}", op.flags.bits(), op.command),
         O::Poll(op) => format!("{}", op.flags.bits()),
         O::Rename2(op) => format!("{}", op.flags.bits()),
-        O::FAllocate(op) => format!("{:#x}", op.mode),
-        O::LSeek(op) => format!("{}", op.whence),
+        O::FAllocate(op) => format!("{:#x}", op.mode.bits()),
+        O::LSeek(op) => format!("{}", op.whence.0),
         O::NotifyReply(op) => flag(op.data.is_empty(), "empty"),
-        O::Access(op) => format!("{}", op.mask),
+        O::Access(op) => format!("{}", op.mask.bits()),
         _ => String::new(),
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use fusewire_proto::flags::{FOpenFlags, IoctlFlags, OpenFlags, PollFlags, StatxMask};
+use fusewire_proto::flags::{FOpenFlags, IoctlFlags, OpenFlags, PollEvents, PollFlags, StatxMask};
 use fusewire_proto::op::{FileLock, LockKind};
 use fusewire_proto::{
     Attr, Attributes, DirentPlusWriter, DirentWriter, Entry, Errno, Fh, FsStats, Mode, NodeId,
-    Opened, Operation, Reply, Result, StatxAttributes,
+    Opened, Operation, PollHandle, Reply, Result, StatxAttributes,
 };
 
 use crate::run::Run;
@@ -18,7 +18,6 @@ use crate::run::Run;
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
-const POLLIN: u32 = 1;
 /// READDIRPLUS gives it attributes that the kernel refuses, so that a FORGET takes its look-up
 /// back.
 const REFUSED: &[u8] = b"refused";
@@ -50,7 +49,7 @@ pub(crate) struct Tree {
     /// Set when a poll handle has been woken: the next POLL finds something.
     pub(crate) ready: bool,
     /// The handle of the last POLL that wants to be woken.
-    pub(crate) poll_handle: u64,
+    pub(crate) poll_handle: PollHandle,
 }
 
 impl Tree {
@@ -62,7 +61,7 @@ impl Tree {
             next: 1,
             handles: 0,
             ready: false,
-            poll_handle: 0,
+            poll_handle: PollHandle(0),
         };
         tree.add(DIRECTORY | 0o777, 0, 0, Vec::new());
         tree
@@ -246,7 +245,7 @@ impl Tree {
                 let attr = self.node(node)?.attr;
                 let mut reply = StatxAttributes { valid: VALID, ..StatxAttributes::default() };
                 reply.statx.mask = StatxMask::from_bits_retain(0xfff);
-                reply.statx.mode = u16::try_from(attr.mode.bits()).map_err(|_| Errno::EIO)?;
+                reply.statx.mode = attr.mode;
                 (reply.statx.ino, reply.statx.size) = (attr.ino, attr.size);
                 (reply.statx.nlink, reply.statx.blksize) = (attr.nlink, 4096);
                 Reply::Statx(reply)
@@ -286,7 +285,7 @@ impl Tree {
                 if op.flags.contains(PollFlags::SCHEDULE_NOTIFY) {
                     self.poll_handle = op.kh;
                 }
-                Reply::Poll(if self.ready { POLLIN } else { 0 })
+                Reply::Poll(if self.ready { PollEvents::IN } else { PollEvents::empty() })
             }
             O::FAllocate(_) | O::Flush(_) | O::FSync(_) | O::FSyncDir(_) => Reply::Empty,
             O::Release(_) | O::ReleaseDir(_) | O::SetLk(_) | O::SetLkW(_) => Reply::Empty,

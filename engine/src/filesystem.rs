@@ -11,7 +11,7 @@
 
 use std::io;
 
-use fusewire_proto::flags::InitFlags;
+use fusewire_proto::flags::{InitFlags, PollEvents};
 use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::op::{
     Access, BMap, CopyFileRange, Create, FAllocate, FSync, FSyncDir, Flush, GetAttr, GetLk,
@@ -221,7 +221,7 @@ pub trait Filesystem: 'static {
     }
     handler! {
         /// Tells which events are there.
-        poll(Poll) -> u32
+        poll(Poll) -> PollEvents
     }
     handler! {
         /// Reserves, zeroes or frees a range of a file.

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use fusewire_proto::flags::FallocateMode;
 use fusewire_proto::{Errno, Result};
 use nix::errno::Errno as SystemError;
 use nix::sys::uio::pread;
@@ -309,17 +310,18 @@ impl Io<'_> {
         self.retried(file, FileOperation::Sync { data_only }).await
     }
 
-    /// Reserves, zeroes or frees a range, by the mode of fallocate(2).
+    /// Reserves, zeroes or frees a range, as fallocate(2) does.
     ///
     /// # Errors
     /// What fallocate(2) says.
     pub async fn allocate(
         &self,
         file: &Arc<OwnedFd>,
-        mode: u32,
+        mode: FallocateMode,
         offset: u64,
         len: u64,
     ) -> Result<()> {
+        let mode = mode.bits();
         self.retried(file, FileOperation::Allocate { mode, offset, len }).await
     }
 

@@ -207,6 +207,8 @@ mod tests {
     use std::fs::File;
     use std::pin::pin;
 
+    use fusewire_proto::types::PollHandle;
+
     use super::*;
 
     fn kh_at_end(path: &std::path::Path) -> u64 {
@@ -219,12 +221,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let connection = Arc::new(OwnedFd::from(file.reopen().unwrap()));
         let notifier = Notifier::new(&connection);
-        let sent = [1, 2].map(|kh| notifier.send(&Notification::Poll { kh }));
+        let sent = [1, 2].map(|kh| notifier.send(&Notification::Poll { kh: PollHandle(kh) }));
         assert!(sent.into_iter().all(|sent| sent.wait().is_ok()));
         let written = std::fs::read(file.path()).unwrap();
         let kh = |at: usize| u64::from_ne_bytes(*written[at..].first_chunk().unwrap());
         assert_eq!((written.len(), kh(16), kh(40)), (48, 1, 2));
-        assert_eq!(notifier.tell(&Notification::Poll { kh: 3 }), Ok(()));
+        assert_eq!(notifier.tell(&Notification::Poll { kh: PollHandle(3) }), Ok(()));
         assert_eq!(kh_at_end(file.path()), 3);
         let (first, _) = notifier.retrieve(NodeId(1), 0, 1);
         let (second, sent) = notifier.retrieve(NodeId(1), 0, 1);

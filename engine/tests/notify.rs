@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags, PollFlags};
+use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags, PollEvents, PollFlags};
 use fusewire::proto::op;
 use fusewire::proto::{
     Attr, Attributes, Entry, Errno, FileType, FsStats, LookupCount, Mode, Name, NodeId,
-    Notification, Opened, Result, Unique,
+    Notification, Opened, PollHandle, Result, Unique,
 };
 use fusewire::{Context, DirPlusBuf, Filesystem, ReadBuf, TransportChoice};
 
@@ -108,12 +108,12 @@ impl Filesystem for Watched {
         Ok(op.data.len().try_into().unwrap())
     }
 
-    async fn poll(&self, _: &Context<'_>, op: op::Poll) -> Result<u32> {
+    async fn poll(&self, _: &Context<'_>, op: op::Poll) -> Result<PollEvents> {
         if op.flags.contains(PollFlags::SCHEDULE_NOTIFY) {
-            self.world.polls.store(op.kh, Ordering::SeqCst);
+            self.world.polls.store(op.kh.0, Ordering::SeqCst);
         }
         let ready = self.world.readable.load(Ordering::SeqCst);
-        Ok(if ready { op.events } else { 0 })
+        Ok(if ready { op.events } else { PollEvents::empty() })
     }
 
     fn notify_reply(&self, cx: &Context<'_>, op: op::NotifyReply<'_>) {
@@ -252,7 +252,7 @@ fn whoever_polls_is_woken(mounted: Mounted, world: Arc<World>) {
         assert!(!client.is_finished(), "there is nothing to read yet");
         world.readable.store(true, Ordering::SeqCst);
         let before = Instant::now();
-        assert_eq!(told(&mounted, &Notification::Poll { kh }), Ok(()));
+        assert_eq!(told(&mounted, &Notification::Poll { kh: PollHandle(kh) }), Ok(()));
         let output = client.join().unwrap();
         assert!(before.elapsed() < Duration::from_secs(10), "it timed out");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "1", "{output:?}");

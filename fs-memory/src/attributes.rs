@@ -2,7 +2,7 @@
 //!
 //! Never known here: messages beyond the operations. Neighbours: `node`, `acl`, `filesystem`.
 
-use fusewire::proto::flags::SetXattrFlags;
+use fusewire::proto::flags::{SetXattrFlags, XattrFlags};
 use fusewire::proto::op::{SetAttr, SetTime, SetXattr};
 use fusewire::proto::{Attr, Errno, NodeId, Result, Timestamp};
 
@@ -109,7 +109,7 @@ fn set_access_list(state: &mut State, op: &SetXattr<'_>) -> Result<()> {
 
 fn replace_list(state: &mut State, name: &[u8], list: Option<&Acl>) -> Result<()> {
     match list {
-        Some(list) => state.xattrs.set(name, &list.bytes(), 0),
+        Some(list) => state.xattrs.set(name, &list.bytes(), XattrFlags::empty()),
         None => match state.xattrs.remove(name) {
             Err(Errno::ENODATA) => Ok(()),
             other => other,

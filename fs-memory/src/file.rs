@@ -6,20 +6,15 @@
 use std::sync::Arc;
 
 use fusewire::ReadBuf;
-use fusewire::proto::flags::{OpenFlags, WriteFlags};
+use fusewire::proto::flags::{FallocateMode, OpenFlags, WriteFlags};
 use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
-use fusewire::proto::{Errno, NodeId, Result};
+use fusewire::proto::{Errno, NodeId, Result, Whence};
 
 use crate::clock::now;
 use crate::data::{Data, Piece};
 use crate::node::{Node, State};
 use crate::tree::Memory;
 
-const KEEP_SIZE: u32 = 0x01;
-const PUNCH_HOLE: u32 = 0x02;
-const ZERO_RANGE: u32 = 0x10;
-const SEEK_DATA: u32 = 3;
-const SEEK_HOLE: u32 = 4;
 /// Bytes that one request copies.
 const COPY_MAX: u64 = 64 << 20;
 /// Bytes that a copy takes at once under the lock.
@@ -76,17 +71,19 @@ impl Memory {
         if op.length == 0 {
             return Err(Errno::EINVAL);
         }
-        match op.mode & !KEEP_SIZE {
-            0 => data.reserve(op.offset, op.length)?,
-            ZERO_RANGE => {
+        let keeps_size = op.mode.contains(FallocateMode::KEEP_SIZE);
+        let how = op.mode & !FallocateMode::KEEP_SIZE;
+        match how {
+            _ if how.is_empty() => data.reserve(op.offset, op.length)?,
+            FallocateMode::ZERO_RANGE => {
                 // What can fail comes first.
                 data.reserve(op.offset, op.length)?;
                 data.zero(op.offset, op.length);
             }
-            PUNCH_HOLE if op.mode & KEEP_SIZE != 0 => data.punch(op.offset, op.length),
+            FallocateMode::PUNCH_HOLE if keeps_size => data.punch(op.offset, op.length),
             _ => return Err(Errno::EOPNOTSUPP),
         }
-        if op.mode & KEEP_SIZE == 0 {
+        if !keeps_size {
             data.extend_to(end);
         }
         state.modified(now());
@@ -101,10 +98,10 @@ impl Memory {
         // Where pages may be dirty all is data.
         let all = node.may_be_dirty() && op.offset < data.size();
         let found = match op.whence {
-            SEEK_DATA if all => Some(op.offset),
-            SEEK_HOLE if all => Some(data.size()),
-            SEEK_DATA => data.seek_data(op.offset),
-            SEEK_HOLE => data.seek_hole(op.offset),
+            Whence::DATA if all => Some(op.offset),
+            Whence::HOLE if all => Some(data.size()),
+            Whence::DATA => data.seek_data(op.offset),
+            Whence::HOLE => data.seek_hole(op.offset),
             _ => return Err(Errno::EINVAL),
         };
         found.ok_or(Errno::ENXIO)
@@ -112,7 +109,7 @@ impl Memory {
 
     /// Copies a range between files, or within one; holes stay holes.
     pub(crate) fn copy(&self, from: NodeId, op: &CopyFileRange) -> Result<u64> {
-        if op.flags != 0 {
+        if !op.flags.is_empty() {
             return Err(Errno::EINVAL);
         }
         let from = self.table.get(from)?;

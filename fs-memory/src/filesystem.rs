@@ -384,7 +384,7 @@ impl Filesystem for MemoryFs {
             nlink: attr.nlink,
             uid: attr.uid,
             gid: attr.gid,
-            mode: u16::try_from(attr.mode.bits()).unwrap_or(0),
+            mode: attr.mode,
             ino: attr.ino,
             size: attr.size,
             blocks: attr.blocks,

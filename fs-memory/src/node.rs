@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fusewire::proto::flags::OpenFlags;
+use fusewire::proto::flags::{OpenFlags, XattrFlags};
 use fusewire::proto::{Attr, Errno, FileType, LookupCount, Mode, NodeId, Result, Timestamp};
 use parking_lot::RwLock;
 
@@ -239,7 +239,7 @@ impl State {
             && let Some(mut list) = Acl::parse(value)?
         {
             list.set_mode(mode);
-            self.xattrs.set(acl::ACCESS, &list.bytes(), 0)?;
+            self.xattrs.set(acl::ACCESS, &list.bytes(), XattrFlags::empty())?;
         }
         self.mode = mode & !S_IFMT;
         Ok(())

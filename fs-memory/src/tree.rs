@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fusewire::proto::flags::XattrFlags;
 use fusewire::proto::{Errno, LookupCount, NodeId, Result};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use parking_lot::{Mutex, RwLockWriteGuard};
@@ -174,10 +175,10 @@ impl Memory {
         let mut node = Node::new(id, seed, &self.limits, now())?;
         let state = node.state.get_mut();
         if let Some(list) = inherited {
-            state.xattrs.set(acl::ACCESS, &list.bytes(), 0)?;
+            state.xattrs.set(acl::ACCESS, &list.bytes(), XattrFlags::empty())?;
         }
         if let Some(default) = default.filter(|_| kind == S_IFDIR) {
-            state.xattrs.set(acl::DEFAULT, &default.bytes(), 0)?;
+            state.xattrs.set(acl::DEFAULT, &default.bytes(), XattrFlags::empty())?;
         }
         Ok(node)
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fusewire::proto::flags::XattrFlags;
 use fusewire::proto::{Errno, Result};
 
 use crate::limits::{Lease, Limits};
@@ -19,10 +20,6 @@ const LIST_MAX: usize = 65536;
 const OVERHEAD: usize = 64;
 
 const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-
-/// When a name must or must not be there: `setxattr(2)`'s flags.
-const CREATE: u32 = 1;
-const REPLACE: u32 = 2;
 
 /// A node's attributes, the access control lists included.
 #[derive(Debug)]
@@ -61,14 +58,15 @@ impl Xattrs {
         }
     }
 
-    /// Sets a value under the rules of `flags` (XATTR_CREATE, XATTR_REPLACE).
-    pub(crate) fn set(&mut self, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+    /// Sets a value under the rules of `flags`.
+    pub(crate) fn set(&mut self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         check(name)?;
         let old = self.values.get(name).map(|old| cost(name, old));
         match (flags, old) {
-            (CREATE, Some(_)) => return Err(Errno::EEXIST),
-            (REPLACE, None) => return Err(Errno::ENODATA),
-            (0 | CREATE | REPLACE, _) => {}
+            (XattrFlags::CREATE, Some(_)) => return Err(Errno::EEXIST),
+            (XattrFlags::REPLACE, None) => return Err(Errno::ENODATA),
+            (XattrFlags::CREATE | XattrFlags::REPLACE, _) => {}
+            _ if flags.is_empty() => {}
             _ => return Err(Errno::EINVAL),
         }
         if value.len() > VALUE_MAX {
@@ -111,18 +109,18 @@ mod tests {
         let mut xattrs = Xattrs::new(&limits);
         assert_eq!(xattrs.get(b"user.a"), Err(Errno::ENODATA));
         assert_eq!(xattrs.get(b"other.a"), Err(Errno::EOPNOTSUPP));
-        assert_eq!(xattrs.set(b"user.", b"", 0), Err(Errno::EINVAL));
-        assert_eq!(xattrs.set(b"user.a", b"1", REPLACE), Err(Errno::ENODATA));
-        xattrs.set(b"user.a", b"1", CREATE).unwrap();
-        assert_eq!(xattrs.set(b"user.a", b"2", CREATE), Err(Errno::EEXIST));
-        xattrs.set(b"user.a", b"22", REPLACE).unwrap();
+        assert_eq!(xattrs.set(b"user.", b"", XattrFlags::empty()), Err(Errno::EINVAL));
+        assert_eq!(xattrs.set(b"user.a", b"1", XattrFlags::REPLACE), Err(Errno::ENODATA));
+        xattrs.set(b"user.a", b"1", XattrFlags::CREATE).unwrap();
+        assert_eq!(xattrs.set(b"user.a", b"2", XattrFlags::CREATE), Err(Errno::EEXIST));
+        xattrs.set(b"user.a", b"22", XattrFlags::REPLACE).unwrap();
         assert_eq!(xattrs.get(b"user.a"), Ok(b"22".as_slice()));
-        assert_eq!(xattrs.set(b"user.b", &[0; 65537], 0), Err(Errno::E2BIG));
-        xattrs.set(b"user.b", &[0; 65536], 0).unwrap();
-        xattrs.set(b"user.c", &[0; 65536], 0).unwrap();
-        assert_eq!(xattrs.set(b"user.d", &[0; 65536], 0), Err(Errno::ENOSPC));
+        assert_eq!(xattrs.set(b"user.b", &[0; 65537], XattrFlags::empty()), Err(Errno::E2BIG));
+        xattrs.set(b"user.b", &[0; 65536], XattrFlags::empty()).unwrap();
+        xattrs.set(b"user.c", &[0; 65536], XattrFlags::empty()).unwrap();
+        assert_eq!(xattrs.set(b"user.d", &[0; 65536], XattrFlags::empty()), Err(Errno::ENOSPC));
         // The room is full but for what the old value takes.
-        xattrs.set(b"user.b", &[1; 65536], 0).unwrap();
+        xattrs.set(b"user.b", &[1; 65536], XattrFlags::empty()).unwrap();
         for name in [b"user.a", b"user.b", b"user.c"] {
             xattrs.remove(name).unwrap();
         }

@@ -66,7 +66,7 @@ pub(crate) fn statx_values(node: &Node, stat: &Statx) -> StatxValues {
         nlink: stat.stx_nlink,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
-        mode: stat.stx_mode,
+        mode: u32::from(stat.stx_mode).into(),
         ino: node.ino,
         size: stat.stx_size,
         blocks: stat.stx_blocks,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fusewire::proto::flags::{OpenFlags, WriteFlags};
 use fusewire::proto::op::{CopyFileRange, FAllocate, LSeek, Read, Write};
-use fusewire::proto::{Errno, Result};
+use fusewire::proto::{Errno, Result, Whence};
 use fusewire::{Io, ReadBuf};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatxFlags, copy_file_range, fallocate, seek};
 use rustix::io::{ReadWriteFlags, pread, preadv2, pwritev2};
@@ -21,9 +21,6 @@ use crate::error::Answer;
 use crate::figures::Figures;
 use crate::handles::{Direct, OpenFile};
 use crate::options::DataPath;
-
-const SEEK_DATA: u32 = 3;
-const SEEK_HOLE: u32 = 4;
 
 /// What the backing file is opened with for an open(2) with `flags`.
 ///
@@ -357,13 +354,13 @@ fn write_all(file: &OpenFile, op: &Write<'_>, flags: ReadWriteFlags, late: bool)
 
 /// Reserves, zeroes or frees.
 pub(crate) fn allocate(file: &OpenFile, op: &FAllocate) -> Result<()> {
-    let mode = FallocateFlags::from_bits_retain(op.mode);
+    let mode = FallocateFlags::from_bits_retain(op.mode.bits());
     file.node.move_mtime(file.as_fd(), || fallocate(file, mode, op.offset, op.length).answer())
 }
 
 /// Copies between backing files, which may share the blocks.
 pub(crate) fn copy(from: &OpenFile, to: &OpenFile, op: &CopyFileRange) -> Result<u64> {
-    if op.flags != 0 {
+    if !op.flags.is_empty() {
         return Err(Errno::EINVAL);
     }
     let (mut offset_in, mut offset_out) = (op.offset_in, op.offset_out);
@@ -380,15 +377,15 @@ pub(crate) fn find(file: &OpenFile, op: &LSeek) -> Result<u64> {
     if !file.server.is_kernel() && file.node.writers.load(Ordering::Relaxed) > 0 {
         let size = attributes(file.as_fd()).answer()?.stx_size;
         return match op.whence {
-            SEEK_DATA | SEEK_HOLE if op.offset >= size => Err(Errno::ENXIO),
-            SEEK_DATA => Ok(op.offset),
-            SEEK_HOLE => Ok(size),
+            Whence::DATA | Whence::HOLE if op.offset >= size => Err(Errno::ENXIO),
+            Whence::DATA => Ok(op.offset),
+            Whence::HOLE => Ok(size),
             _ => Err(Errno::EINVAL),
         };
     }
     let to = match op.whence {
-        SEEK_DATA => SeekFrom::Data(op.offset),
-        SEEK_HOLE => SeekFrom::Hole(op.offset),
+        Whence::DATA => SeekFrom::Data(op.offset),
+        Whence::HOLE => SeekFrom::Hole(op.offset),
         _ => return Err(Errno::EINVAL),
     };
     // The position of a descriptor of ours is used for nothing else.

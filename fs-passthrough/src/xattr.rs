@@ -21,7 +21,7 @@ const LARGEST: usize = 65536;
 const S_ISGID: u32 = 0o2000;
 
 pub(crate) fn set(fd: BorrowedFd<'_>, op: &SetXattr<'_>, backing: &Backing) -> Result<()> {
-    let flags = XattrFlags::from_bits_retain(op.flags);
+    let flags = XattrFlags::from_bits_retain(op.flags.bits());
     setxattr(DecInt::from_fd(fd), op.name.as_bytes(), op.value, flags).answer()?;
     // An ACL by somebody who is not of the group; to us the backing filesystem lets it pass.
     if op.setxattr_flags.contains(SetXattrFlags::ACL_KILL_SGID) {

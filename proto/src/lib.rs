@@ -73,7 +73,7 @@
 //! - A message is an enum whose variant is the word that its `Display` begins with:
 //!   `{"LOOKUP":{"name":"a"}}`, `{"written":4096}`, `{"PRUNE":{"nodes":[5]}}`. Modes are numbers
 //!   too, numbers have up to 64 bits, and a field that does not count is null.
-//! - Flags are one string, `"WRONLY | 0x8000"`: names, and in hexadecimal what has none. In
+//! - Flags are one string, `"WRONLY | 0x80000000"`: names, and in hexadecimal what has none. In
 //!   formats that are not for people they are the number. Unknown bits stay in both.
 //! - Names, targets and names of attributes are strings that keep every byte: what is not UTF-8
 //!   stands as `\xff`, a backslash as two.
@@ -122,12 +122,12 @@ pub use dirent::{DirentPlusReader, DirentPlusWriter, DirentReader, DirentWriter}
 pub use mode::{FileType, Mode};
 pub use negotiate::{Agreement, Limits, NegotiateError, Offer, Reason, Wishes, negotiate};
 pub use notify::Notification;
-pub use op::{FileLock, LockKind};
+pub use op::{FileLock, LockKind, Whence};
 pub use opcode::Opcode;
 pub use reply::{Answer, Asked, Attr, Attributes, Entry, FsStats, Opened, Reply, StatxAttributes};
 pub use request::{Envelope, Forms, Operation};
 pub use types::{
-    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, Result, Text,
-    Timestamp, Unique, XattrName,
+    Errno, Fh, Generation, LockOwner, LookupCount, Name, NameError, NodeId, PollHandle, Result,
+    Text, Timestamp, Unique, XattrName,
 };
 pub use writer::TooSmall;

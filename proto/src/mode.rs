@@ -32,6 +32,13 @@ impl Mode {
         self.0 & 0o7777
     }
 
+    /// The lowest 16 bits, which are those that mean something: what STATX has room for.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+    pub(crate) const fn low(self) -> u16 {
+        self.0 as u16
+    }
+
     /// All bits.
     #[must_use]
     pub const fn bits(self) -> u32 {
@@ -127,6 +134,13 @@ mod tests {
         assert_eq!(Mode::new(FileType(0x18), 0o10_644), Mode(0o100_644));
         assert_eq!(Mode(0o644).file_type(), FileType::UNKNOWN);
         assert_eq!(format!("{mode} {mode:?}"), "0o104755 0o104755");
+    }
+
+    #[test]
+    fn sixteen_bits_are_all() {
+        assert_eq!(Mode(0o177_777).low(), 0o177_777);
+        assert_eq!(Mode(0o7_040_755).low(), 0o040_755);
+        assert_eq!(Mode(0o7_040_755).file_type(), FileType::DIRECTORY);
     }
 
     #[test]

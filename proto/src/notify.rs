@@ -15,7 +15,7 @@ use crate::abi::{self, NotifyCode, OutHeader};
 use crate::cursor::Expected;
 use crate::flags::InvalEntryFlags;
 use crate::show::Line;
-use crate::types::{Name, NameError, NodeId, Unique};
+use crate::types::{Name, NameError, NodeId, PollHandle, Unique};
 use crate::writer::{TooSmall, Writer};
 
 /// A notification, borrowing its name, data or list.
@@ -29,7 +29,7 @@ pub enum Notification<'a> {
     /// Wake whoever polls. Since 7.11. Unknown handles are ignored.
     Poll {
         /// The handle that POLL gave.
-        kh: u64,
+        kh: PollHandle,
     },
     /// Drop cached attributes, and data of a range. Since 7.12.
     ///

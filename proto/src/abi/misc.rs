@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::types::{Fh, Unique};
+use crate::types::{Fh, PollHandle, Unique};
 
 /// `struct fuse_interrupt_in`: argument of INTERRUPT.
 ///
@@ -118,7 +118,7 @@ pub struct PollIn {
     /// Handle that the server gave at open.
     pub fh: Fh,
     /// Handle for NOTIFY_POLL.
-    pub kh: u64,
+    pub kh: PollHandle,
     /// [`PollFlags`](crate::flags::PollFlags).
     pub flags: u32,
     /// Events of poll(2) that somebody waits for.

@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::types::{NodeId, Unique};
+use crate::types::{NodeId, PollHandle, Unique};
 
 /// `struct fuse_notify_poll_wakeup_out`: body of NOTIFY_POLL.
 ///
@@ -17,7 +17,7 @@ use crate::types::{NodeId, Unique};
 )]
 pub struct NotifyPollWakeupOut {
     /// The handle that POLL gave.
-    pub kh: u64,
+    pub kh: PollHandle,
 }
 const _: () = assert!(size_of::<NotifyPollWakeupOut>() == 8);
 

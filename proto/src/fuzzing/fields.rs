@@ -158,7 +158,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::FSyncDir(op) => f.sync(op.fh, op.datasync),
         O::SetXattr(op) => {
             f.put("size", op.value.len() as u64);
-            f.put("flags", op.flags);
+            f.put("flags", op.flags.bits());
             f.put("setxattr_flags", op.setxattr_flags.bits());
         }
         O::GetXattr(op) => f.put("size", op.size),
@@ -179,7 +179,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::GetLk(op) => f.lock(op.fh, op.owner, op.lock, op.lk_flags.bits()),
         O::SetLk(op) => f.lock(op.fh, op.owner, op.lock, op.lk_flags.bits()),
         O::SetLkW(op) => f.lock(op.fh, op.owner, op.lock, op.lk_flags.bits()),
-        O::Access(op) => f.put("mask", op.mask),
+        O::Access(op) => f.put("mask", op.mask.bits()),
         O::Create(op) => f.create(op.flags.bits(), op.mode.bits(), op.umask, op.open_flags.bits()),
         O::TmpFile(op) => f.create(op.flags.bits(), op.mode.bits(), op.umask, op.open_flags.bits()),
         O::Interrupt(op) => f.put("unique", op.unique),
@@ -199,7 +199,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             f.put("fh", op.fh);
             f.put("kh", op.kh);
             f.put("flags", op.flags.bits());
-            f.put("events", op.events);
+            f.put("events", op.events.bits());
         }
         O::NotifyReply(op) => {
             f.put("offset", op.offset);
@@ -210,12 +210,12 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             f.put("fh", op.fh);
             f.put("offset", op.offset);
             f.put("length", op.length);
-            f.put("mode", op.mode);
+            f.put("mode", op.mode.bits());
         }
         O::LSeek(op) => {
             f.put("fh", op.fh);
             f.put("offset", op.offset);
-            f.put("whence", op.whence);
+            f.put("whence", op.whence.0);
         }
         O::CopyFileRange(op) | O::CopyFileRange64(op) => {
             f.put("fh_in", op.fh_in);
@@ -224,7 +224,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
             f.put("fh_out", op.fh_out);
             f.put("off_out", op.offset_out);
             f.put("len", op.length);
-            f.put("flags", op.flags);
+            f.put("flags", op.flags.bits());
         }
         O::SetupMapping(op) => {
             f.put("fh", op.fh);
@@ -236,7 +236,7 @@ pub(super) fn fields(op: &Operation<'_>) -> Fields {
         O::RemoveMapping(op) => f.put("count", op.items.len() as u64),
         O::Statx(op) => {
             f.when("getattr_flags:FUSE_GETATTR_FH", "fh", op.fh);
-            f.put("sx_flags", op.flags);
+            f.put("sx_flags", op.flags.bits());
             f.put("sx_mask", op.mask.bits());
         }
         O::CuseInit(op) => {

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::oracle::{ORACLE, number};
 use crate::notify::Notification;
-use crate::types::{Name, NodeId};
+use crate::types::{Name, NodeId, PollHandle};
 
 /// Material for a notification.
 #[derive(Arbitrary, Debug)]
@@ -39,7 +39,7 @@ impl Material<'_> {
         match self.kind % 9 {
             0 => {
                 let fields = std::vec![("kh", a)];
-                (Notification::Poll { kh: a }, (1, "poll_wakeup", fields, Vec::new()))
+                (Notification::Poll { kh: PollHandle(a) }, (1, "poll_wakeup", fields, Vec::new()))
             }
             1 => {
                 let (offset, len) = (b.cast_signed(), c.cast_signed());

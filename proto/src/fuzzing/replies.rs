@@ -7,6 +7,7 @@ use std::vec::Vec;
 use super::oracle::ORACLE;
 use crate::abi::IoctlIovec;
 use crate::flags::IoctlFlags;
+use crate::mode::Mode;
 use crate::op::{FileLock, LockKind};
 use crate::reply::{Attr, Attributes, Entry, FsStats, Opened, Reply, Statx, StatxAttributes};
 use crate::types::Timestamp;
@@ -111,7 +112,7 @@ impl Material<'_> {
             nlink,
             uid,
             gid,
-            mode,
+            mode: Mode(mode.into()),
             ino,
             size,
             blocks,
@@ -244,7 +245,7 @@ impl Material<'_> {
                 let structs = std::vec![("fuse_ioctl_out", fields)];
                 (Reply::IoctlRetry { flags, input, output }, structs, bytes)
             }
-            14 => one(Reply::Poll(d), "fuse_poll_out", "revents", d.into()),
+            14 => one(Reply::Poll(d.into()), "fuse_poll_out", "revents", d.into()),
             _ if d % 2 == 0 => one(Reply::Offset(q), "fuse_lseek_out", "offset", q),
             _ => one(Reply::Copied(q), "fuse_copy_file_range_out", "bytes_copied", q),
         }

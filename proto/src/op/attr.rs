@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::composer::Composer;
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::{GetAttrFlags, SetAttrValid, StatxMask};
+use crate::flags::{AccessMask, GetAttrFlags, SetAttrValid, StatxFlags, StatxMask};
 use crate::mode::Mode;
 use crate::types::{Fh, LockOwner, Timestamp};
 
@@ -81,8 +81,8 @@ pub enum SetTime {
 pub struct Statx {
     /// A handle, if there is one.
     pub fh: Option<Fh>,
-    /// Flags of statx(2); today 0.
-    pub flags: u32,
+    /// Flags of statx(2); today none.
+    pub flags: StatxFlags,
     /// What is asked for; today everything that [`StatxMask`] names.
     pub mask: StatxMask,
     /// The flag word; its FH bit is encoded from `fh`.
@@ -110,8 +110,8 @@ pub struct ReadLink;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Access {
-    /// `R_OK` 4, `W_OK` 2, `X_OK` 1, or `F_OK` 0.
-    pub mask: u32,
+    /// What the caller wishes to do; nothing asks whether the file exists.
+    pub mask: AccessMask,
 }
 
 /// STATFS: figures of the filesystem that holds the inode.
@@ -230,12 +230,13 @@ impl Statx {
         let fixed: abi::StatxIn = parts.argument()?;
         parts.end()?;
         let (getattr_flags, fh) = handle(fixed.getattr_flags, fixed.fh);
-        Ok(Self { fh, flags: fixed.sx_flags, mask: fixed.sx_mask.into(), getattr_flags })
+        let (flags, mask) = (fixed.sx_flags.into(), fixed.sx_mask.into());
+        Ok(Self { fh, flags, mask, getattr_flags })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
         let (getattr_flags, fh) = handle_word(self.getattr_flags, self.fh);
-        let (sx_flags, sx_mask) = (self.flags, self.mask.bits());
+        let (sx_flags, sx_mask) = (self.flags.bits(), self.mask.bits());
         out.argument(&abi::StatxIn { getattr_flags, reserved: 0, fh, sx_flags, sx_mask });
     }
 }
@@ -254,11 +255,11 @@ impl Access {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let fixed: abi::AccessIn = parts.argument()?;
         parts.end()?;
-        Ok(Self { mask: fixed.mask })
+        Ok(Self { mask: fixed.mask.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        out.argument(&abi::AccessIn { mask: self.mask, padding: 0 });
+        out.argument(&abi::AccessIn { mask: self.mask.bits(), padding: 0 });
     }
 }
 

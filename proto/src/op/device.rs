@@ -3,8 +3,8 @@
 use crate::abi;
 use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::{IoctlFlags, PollFlags};
-use crate::types::Fh;
+use crate::flags::{IoctlFlags, PollEvents, PollFlags};
+use crate::types::{Fh, PollHandle};
 
 /// IOCTL: a command to an open file or directory.
 ///
@@ -46,11 +46,11 @@ pub struct Poll {
     /// The open file.
     pub fh: Fh,
     /// The handle that NOTIFY_POLL is to carry.
-    pub kh: u64,
+    pub kh: PollHandle,
     /// Whether somebody waits.
     pub flags: PollFlags,
     /// The events of poll(2) that are waited for.
-    pub events: u32,
+    pub events: PollEvents,
 }
 
 /// BMAP: the place of a block on the device.
@@ -101,12 +101,13 @@ impl Poll {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::PollIn { fh, kh, flags, events } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, kh, flags: flags.into(), events })
+        Ok(Self { fh, kh, flags: flags.into(), events: events.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { fh, kh, events, .. } = *self;
-        out.argument(&abi::PollIn { fh, kh, flags: self.flags.bits(), events });
+        let Self { fh, kh, .. } = *self;
+        let (flags, events) = (self.flags.bits(), self.events.bits());
+        out.argument(&abi::PollIn { fh, kh, flags, events });
     }
 }
 

@@ -1,14 +1,16 @@
 //! Ranges of open files: allocating, seeking over holes, copying, mapping.
 
+use core::fmt;
+
 use crate::abi;
 use crate::composer::{Composer, wire_count};
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::SetupMappingFlags;
+use crate::flags::{CopyFlags, FallocateMode, SetupMappingFlags};
 use crate::types::{Fh, NodeId};
 
 /// FALLOCATE: reserve, punch or zero a range.
 ///
-/// - **From**: fallocate(2), with the modes KEEP_SIZE 1, PUNCH_HOLE 2 and ZERO_RANGE 0x10 only.
+/// - **From**: fallocate(2), with the modes KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE only.
 /// - **Reply**: empty.
 /// - **Cached**: the size grows unless KEEP_SIZE; data of a punched range are dropped.
 /// - **Errors**: EOPNOTSUPP, ENOSPC, EFBIG, EIO. ENOSYS is remembered as EOPNOTSUPP.
@@ -23,7 +25,7 @@ pub struct FAllocate {
     /// Its length, bytes.
     pub length: u64,
     /// Flags of fallocate(2).
-    pub mode: u32,
+    pub mode: FallocateMode,
 }
 
 /// LSEEK: find the next data or the next hole.
@@ -40,8 +42,37 @@ pub struct LSeek {
     pub fh: Fh,
     /// Where the search begins, bytes.
     pub offset: u64,
-    /// `SEEK_DATA` 3 or `SEEK_HOLE` 4.
-    pub whence: u32,
+    /// What is looked for.
+    pub whence: Whence,
+}
+
+/// What LSEEK looks for, as lseek(2) numbers it; what is neither of the two is kept.
+///
+/// Kernel: include/uapi/linux/fs.h; fs/fuse/file.c, `fuse_file_llseek`, does the others by itself.
+/// Since 7.24.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Whence(
+    /// The wire form.
+    pub u32,
+);
+
+impl Whence {
+    /// `SEEK_DATA`: the next byte that is not in a hole.
+    pub const DATA: Self = Self(3);
+    /// `SEEK_HOLE`: the next hole, of which there is one at the end.
+    pub const HOLE: Self = Self(4);
+}
+
+impl fmt::Display for Whence {
+    /// `DATA`, or the number where it has no name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::DATA => f.write_str("DATA"),
+            Self::HOLE => f.write_str("HOLE"),
+            Self(other) => fmt::Display::fmt(&other, f),
+        }
+    }
 }
 
 /// COPY_FILE_RANGE and COPY_FILE_RANGE_64: copy within the server.
@@ -68,8 +99,8 @@ pub struct CopyFileRange {
     pub offset_out: u64,
     /// How many bytes; at most 0xffff_f000 with the older opcode.
     pub length: u64,
-    /// Flags of copy_file_range(2); today 0.
-    pub flags: u64,
+    /// Flags of copy_file_range(2); today none.
+    pub flags: CopyFlags,
 }
 
 /// SETUPMAPPING: map a range of a file into the DAX window.
@@ -153,11 +184,12 @@ impl FAllocate {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::FallocateIn { fh, offset, length, mode, .. } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, offset, length, mode })
+        Ok(Self { fh, offset, length, mode: mode.into() })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { fh, offset, length, mode } = *self;
+        let Self { fh, offset, length, .. } = *self;
+        let mode = self.mode.bits();
         out.argument(&abi::FallocateIn { fh, offset, length, mode, padding: 0 });
     }
 }
@@ -166,11 +198,11 @@ impl LSeek {
     pub(crate) fn decode(mut parts: Parts<'_>) -> Result<Self, DecodeError> {
         let abi::LseekIn { fh, offset, whence, .. } = parts.argument()?;
         parts.end()?;
-        Ok(Self { fh, offset, whence })
+        Ok(Self { fh, offset, whence: Whence(whence) })
     }
 
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let Self { fh, offset, whence } = *self;
+        let Self { fh, offset, whence: Whence(whence) } = *self;
         out.argument(&abi::LseekIn { fh, offset, whence, padding: 0 });
     }
 }
@@ -186,7 +218,7 @@ impl CopyFileRange {
             fh_out: fixed.fh_out,
             offset_out: fixed.off_out,
             length: fixed.len,
-            flags: fixed.flags,
+            flags: fixed.flags.into(),
         })
     }
 
@@ -198,7 +230,7 @@ impl CopyFileRange {
             fh_out: self.fh_out,
             off_out: self.offset_out,
             len: self.length,
-            flags: self.flags,
+            flags: self.flags.bits(),
         });
     }
 }

@@ -89,7 +89,7 @@ shows! {
     SetXattr<'_>: |op, line| line
         .quoted(op.name)
         .field("size", op.value.len())
-        .hex("flags", op.flags)
+        .flags("flags", op.flags)
         .flags("setxattr_flags", op.setxattr_flags);
     GetXattr<'_>: |op, line| line.quoted(op.name).field("size", op.size);
     ListXattr: |op, line| line.field("size", op.size);
@@ -101,7 +101,7 @@ shows! {
     GetLk: |op, line| lock(op.fh, op.owner, &op.lock, line).flags("lk_flags", op.lk_flags);
     SetLk: |op, line| lock(op.fh, op.owner, &op.lock, line).flags("lk_flags", op.lk_flags);
     SetLkW: |op, line| lock(op.fh, op.owner, &op.lock, line).flags("lk_flags", op.lk_flags);
-    Access: |op, line| line.octal("mask", op.mask);
+    Access: |op, line| line.flags("mask", op.mask);
     Create<'_>: |op, line| {
         line.quoted(op.name.as_bytes()).field("mode", op.mode).octal("umask", op.umask);
         line.flags("flags", op.flags).flags("open_flags", op.open_flags);
@@ -125,14 +125,14 @@ shows! {
     Poll: |op, line| line
         .field("fh", op.fh)
         .field("kh", op.kh)
-        .hex("events", op.events)
+        .flags("events", op.events)
         .flags("flags", op.flags);
     NotifyReply<'_>: |op, line| line.field("offset", op.offset).field("size", op.data.len());
     FAllocate: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
         .field("length", op.length)
-        .hex("mode", op.mode);
+        .flags("mode", op.mode);
     LSeek: |op, line| line
         .field("fh", op.fh)
         .field("offset", op.offset)
@@ -144,7 +144,7 @@ shows! {
         .field("fh_out", op.fh_out)
         .field("offset_out", op.offset_out)
         .field("length", op.length)
-        .hex("flags", op.flags);
+        .flags("flags", op.flags);
     SetupMapping: |op, line| line
         .field("fh", op.fh)
         .field("file_offset", op.file_offset)
@@ -153,7 +153,7 @@ shows! {
         .field("window_offset", op.window_offset);
     RemoveMapping<'_>: |op, line| line.field("count", op.items.len());
     SyncFs: |_op, _line| ();
-    Statx: |op, line| line.maybe("fh", op.fh).hex("flags", op.flags).flags("mask", op.mask);
+    Statx: |op, line| line.maybe("fh", op.fh).flags("flags", op.flags).flags("mask", op.mask);
     CuseInit: |op, line| line.version(op.major, op.minor).flags("flags", op.flags);
 }
 

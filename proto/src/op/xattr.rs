@@ -5,7 +5,7 @@
 use crate::abi;
 use crate::composer::{Composer, wire_len};
 use crate::cursor::{DecodeError, Parts};
-use crate::flags::SetXattrFlags;
+use crate::flags::{SetXattrFlags, XattrFlags};
 use crate::types::XattrName;
 
 /// SETXATTR: set an extended attribute.
@@ -13,7 +13,7 @@ use crate::types::XattrName;
 /// - **From**: setxattr(2) and its family, setting an ACL.
 /// - **Reply**: empty.
 /// - **Cached**: nothing, except ACLs with POSIX_ACL; attributes are asked again.
-/// - **Errors**: EEXIST (XATTR_CREATE), ENODATA (XATTR_REPLACE), ENOSPC, EDQUOT, E2BIG,
+/// - **Errors**: EEXIST (CREATE), ENODATA (REPLACE), ENOSPC, EDQUOT, E2BIG,
 ///   EOPNOTSUPP, EPERM. ENOSYS is remembered: no xattr is set any more.
 /// - **Kernel**: fs/fuse/xattr.c, `fuse_setxattr`; since 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct SetXattr<'a> {
     /// The value, in place.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::data"))]
     pub value: &'a [u8],
-    /// `XATTR_CREATE` 1, `XATTR_REPLACE` 2, or 0 for either.
-    pub flags: u32,
+    /// Whether there must be one already, or none; nothing for either.
+    pub flags: XattrFlags,
     /// The second word; empty unless SETXATTR_EXT is agreed.
     pub setxattr_flags: SetXattrFlags,
 }
@@ -91,12 +91,13 @@ impl<'a> SetXattr<'a> {
         let name = parts.xattr_name()?;
         let value = parts.data("value", fixed.size)?;
         parts.end()?;
-        Ok(Self { name, value, flags: fixed.flags, setxattr_flags: fixed.setxattr_flags.into() })
+        let abi::SetxattrIn { flags, setxattr_flags, .. } = fixed;
+        Ok(Self { name, value, flags: flags.into(), setxattr_flags: setxattr_flags.into() })
     }
 
     /// The form is what was agreed; the shorter has no place for the second word of flags.
     pub(crate) fn encode(&self, out: &mut Composer<'_>) {
-        let (size, flags) = (wire_len(self.value), self.flags);
+        let (size, flags) = (wire_len(self.value), self.flags.bits());
         let setxattr_flags = self.setxattr_flags.bits();
         if out.forms.setxattr_ext {
             out.argument(&abi::SetxattrIn { size, flags, setxattr_flags, padding: 0 });

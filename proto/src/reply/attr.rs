@@ -193,8 +193,8 @@ pub struct Statx {
     pub uid: u32,
     /// Owning group.
     pub gid: u32,
-    /// Type and permission bits.
-    pub mode: u16,
+    /// Type and permission bits; the wire has the lowest 16, which are all of them.
+    pub mode: Mode,
     /// Inode number.
     pub ino: u64,
     /// Length, bytes.
@@ -242,7 +242,7 @@ impl From<&abi::Statx> for Statx {
             nlink: wire.nlink,
             uid: wire.uid,
             gid: wire.gid,
-            mode: wire.mode,
+            mode: Mode(wire.mode.into()),
             ino: wire.ino,
             size: wire.size,
             blocks: wire.blocks,
@@ -268,7 +268,7 @@ impl From<&Statx> for abi::Statx {
             nlink: statx.nlink,
             uid: statx.uid,
             gid: statx.gid,
-            mode: statx.mode,
+            mode: statx.mode.low(),
             spare0: [0],
             ino: statx.ino,
             size: statx.size,

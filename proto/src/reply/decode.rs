@@ -423,7 +423,7 @@ impl<'a> Reply<'a> {
             Form::XattrSize => Self::XattrSize(body.fixed::<abi::GetxattrOut>()?.size),
             Form::Lock => Self::Lock(body.fixed::<abi::LkOut>()?.lk.into()),
             Form::BMap => Self::BMap(body.fixed::<abi::BmapOut>()?.block),
-            Form::Poll => Self::Poll(body.fixed::<abi::PollOut>()?.revents),
+            Form::Poll => Self::Poll(body.fixed::<abi::PollOut>()?.revents.into()),
             Form::Offset => Self::Offset(body.fixed::<abi::LseekOut>()?.offset),
             Form::Ioctl => body.ioctl()?,
             Form::Init => body.init()?,

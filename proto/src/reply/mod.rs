@@ -23,7 +23,7 @@ pub use judge::{Adjusted, Aftermath, Known, Refusal, Verdict, judge};
 pub use opened::*;
 
 use crate::abi;
-use crate::flags::IoctlFlags;
+use crate::flags::{IoctlFlags, PollEvents};
 use crate::op::FileLock;
 use crate::writer::{TooSmall, Writer};
 
@@ -82,7 +82,7 @@ pub enum Reply<'a> {
         output: &'a [abi::IoctlIovec],
     },
     /// POLL: the events; 8 bytes.
-    Poll(u32),
+    Poll(PollEvents),
     /// LSEEK: the position; 8 bytes.
     Offset(u64),
     /// COPY_FILE_RANGE_64: how many bytes; 8 bytes.
@@ -163,7 +163,9 @@ impl Reply<'_> {
                 writer.put(*input)?;
                 writer.put(*output)?;
             }
-            Self::Poll(revents) => writer.put(&abi::PollOut { revents: *revents, padding: 0 })?,
+            Self::Poll(events) => {
+                writer.put(&abi::PollOut { revents: events.bits(), padding: 0 })?;
+            }
             Self::Offset(offset) => writer.put(&abi::LseekOut { offset: *offset })?,
             Self::Copied(bytes_copied) => {
                 writer.put(&abi::CopyFileRangeOut { bytes_copied: *bytes_copied })?;

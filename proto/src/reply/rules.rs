@@ -233,7 +233,7 @@ fn statx(statx: &Statx, kind: Option<FileType>) -> Checked {
         file_size(statx.size, Aftermath::BadInode)?;
     }
     if statx.mask.contains(StatxMask::TYPE) {
-        file_type(Mode(statx.mode.into()), kind, Aftermath::BadInode)?;
+        file_type(statx.mode, kind, Aftermath::BadInode)?;
     }
     let whole = statx.mask.contains(StatxMask::BASIC_STATS);
     Ok(if whole { Adjusted::empty() } else { Adjusted::NOT_CACHED })

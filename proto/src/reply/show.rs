@@ -77,7 +77,7 @@ impl Show for Reply<'_> {
                 let line = line.field("input", input.len()).field("output", output.len());
                 line.flags("flags", *flags & !crate::flags::IoctlFlags::RETRY)
             }
-            Self::Poll(events) => line.hex("revents", *events),
+            Self::Poll(events) => line.flags("revents", *events),
             Self::Offset(offset) => line.field("offset", offset),
             Self::Copied(count) => line.field("size", count),
             Self::Init(init) => line
@@ -131,7 +131,7 @@ impl Show for Attr {
 
 impl Show for Statx {
     fn show(&self, line: &mut Line<'_, '_>) {
-        line.flags("mask", self.mask).field("ino", self.ino).octal("mode", self.mode.into());
+        line.flags("mask", self.mask).field("ino", self.ino).field("mode", self.mode);
         line.field("nlink", self.nlink).field("uid", self.uid).field("gid", self.gid);
         line.field("size", self.size).field("blocks", self.blocks).field("blksize", self.blksize);
         line.time("atime", self.atime).time("mtime", self.mtime).time("ctime", self.ctime);

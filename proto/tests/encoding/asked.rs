@@ -1,7 +1,9 @@
 //! For each form of a reply, the operations that ask for it.
 
 use fusewire_proto::flags::*;
-use fusewire_proto::{Fh, LockOwner, Mode, Name, NodeId, Operation, Reply, Text, XattrName, op};
+use fusewire_proto::{
+    Fh, LockOwner, Mode, Name, NodeId, Operation, PollHandle, Reply, Text, Whence, XattrName, op,
+};
 
 pub(crate) fn name() -> &'static Name {
     Name::new(b"name").unwrap()
@@ -62,7 +64,7 @@ pub(crate) fn copy(length: u64) -> op::CopyFileRange {
         fh_out: Fh(3),
         offset_out: 0,
         length,
-        flags: 0,
+        flags: CopyFlags::empty(),
     }
 }
 
@@ -150,7 +152,7 @@ pub(crate) fn setattr() -> Operation<'static> {
 
 pub(crate) fn statx() -> Operation<'static> {
     let (getattr_flags, mask) = (GetAttrFlags::empty(), StatxMask::BASIC_STATS);
-    Operation::Statx(op::Statx { fh: None, flags: 0, mask, getattr_flags })
+    Operation::Statx(op::Statx { fh: None, flags: StatxFlags::empty(), mask, getattr_flags })
 }
 
 pub(crate) fn open() -> Operation<'static> {
@@ -167,7 +169,7 @@ pub(crate) fn getlk() -> Operation<'static> {
 }
 
 pub(crate) fn lseek() -> Operation<'static> {
-    Operation::LSeek(op::LSeek { fh: Fh(1), offset: 0, whence: 3 })
+    Operation::LSeek(op::LSeek { fh: Fh(1), offset: 0, whence: Whence::DATA })
 }
 
 pub(crate) fn init() -> Operation<'static> {
@@ -185,7 +187,7 @@ pub(crate) fn asking(reply: &Reply<'_>) -> Vec<Operation<'static>> {
     match reply {
         Reply::Empty => vec![
             Operation::Unlink(op::Unlink { name: name() }),
-            Operation::Access(op::Access { mask: 0 }),
+            Operation::Access(op::Access { mask: AccessMask::empty() }),
             Operation::SyncFs(op::SyncFs),
             Operation::Destroy(op::Destroy),
         ],
@@ -217,8 +219,8 @@ pub(crate) fn asking(reply: &Reply<'_>) -> Vec<Operation<'static>> {
         }
         Reply::IoctlRetry { .. } => vec![ioctl(7, IoctlFlags::UNRESTRICTED, 0)],
         Reply::Poll(_) => {
-            let flags = PollFlags::empty();
-            vec![Operation::Poll(op::Poll { fh: Fh(1), kh: 2, flags, events: 0 })]
+            let (flags, events) = (PollFlags::empty(), PollEvents::empty());
+            vec![Operation::Poll(op::Poll { fh: Fh(1), kh: PollHandle(2), flags, events })]
         }
         Reply::Offset(_) => vec![lseek()],
         Reply::Copied(_) => vec![Operation::CopyFileRange64(copy(5))],

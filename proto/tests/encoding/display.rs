@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use fusewire_proto::abi::InitOut;
-use fusewire_proto::flags::{FOpenFlags, InvalEntryFlags, IoctlFlags};
+use fusewire_proto::flags::{FOpenFlags, InvalEntryFlags, IoctlFlags, PollEvents};
 use fusewire_proto::{
-    Attributes, Entry, Fh, Name, NodeId, Notification, Opened, Reply, StatxAttributes, Unique,
+    Attributes, Entry, Fh, FileType, Mode, Name, NodeId, Notification, Opened, PollHandle, Reply,
+    StatxAttributes, Unique,
 };
 
 use crate::replies::{entry, opened};
@@ -24,7 +25,10 @@ fn replies() {
     assert_eq!(line(Reply::XattrSize(5)), "xattr size=5");
     assert_eq!(line(Reply::Offset(7)), "offset offset=7");
     assert_eq!(line(Reply::Copied(8)), "copied size=8");
-    assert_eq!(line(Reply::Poll(0x41)), "poll revents=0x41");
+    assert_eq!(
+        line(Reply::Poll(PollEvents::from(0x40_0041))),
+        "poll revents=IN | RDNORM | 0x400000"
+    );
     let flags = IoctlFlags::empty();
     assert_eq!(line(Reply::Ioctl { result: -5, flags, data: b"abc" }), "ioctl result=-5 size=3");
     let retry = Reply::IoctlRetry { flags: IoctlFlags::RETRY, input: &[], output: &[] };
@@ -42,8 +46,10 @@ fn replies() {
     assert!(line(Reply::Entry(Entry::default())).starts_with("entry nodeid=0 generation=0 "));
     let attributes = Attributes { valid: Duration::from_secs(1), attr: entry.attr };
     assert!(line(Reply::Attributes(attributes)).starts_with("attributes valid=1s ino="));
-    let statx = line(Reply::Statx(StatxAttributes::default()));
-    assert!(statx.starts_with("statx valid=0ns ino=0 mode=0o0 "), "{statx}");
+    let mut statx = StatxAttributes::default();
+    statx.statx.mode = Mode::new(FileType::DIRECTORY, 0o755);
+    let statx = line(Reply::Statx(statx));
+    assert!(statx.starts_with("statx valid=0ns ino=0 mode=0o40755 "), "{statx}");
     let init = line(Reply::Init(InitOut { major: 7, minor: 45, flags: 1, ..InitOut::default() }));
     assert!(init.starts_with("init version=7.45 max_write=0 "), "{init}");
     assert!(init.ends_with(" flags=ASYNC_READ"), "{init}");
@@ -55,7 +61,7 @@ fn notifications() {
     let flags = InvalEntryFlags::EXPIRE_ONLY;
     let notify_unique = Unique(1 << 62);
     for (notification, line) in [
-        (Notification::Poll { kh: 1 }, "POLL kh=1"),
+        (Notification::Poll { kh: PollHandle(1) }, "POLL kh=1"),
         (
             Notification::InvalInode { node, offset: -1, len: 0 },
             "INVAL_INODE node=9 offset=-1 len=0",

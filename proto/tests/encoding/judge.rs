@@ -98,7 +98,7 @@ fn timeouts_have_nanoseconds_too() {
     let attributes = Attributes { valid: Duration::ZERO, attr: entry().attr };
     set(&asked::getattr(), &Reply::Attributes(attributes), &[8]);
     let mut attributes = StatxAttributes::default();
-    (attributes.statx.mask, attributes.statx.mode) = (StatxMask::BASIC_STATS, 0o100_644);
+    (attributes.statx.mask, attributes.statx.mode) = (StatxMask::BASIC_STATS, Mode(0o100_644));
     set(&asked::statx(), &Reply::Statx(attributes), &[8]);
 }
 
@@ -218,7 +218,7 @@ fn statx() {
     let known = Known { file_type: Some(FileType::REGULAR), ..Known::default() };
     let judged = |mask: StatxMask, mode, size| {
         let mut attributes = StatxAttributes::default();
-        (attributes.statx.mask, attributes.statx.mode) = (mask, mode);
+        (attributes.statx.mask, attributes.statx.mode) = (mask, Mode(mode));
         attributes.statx.size = size;
         with(&asked::statx(), &known, &Reply::Statx(attributes))
     };
@@ -401,7 +401,7 @@ fn nanoseconds_are_below_a_second() {
     for place in 0..4 {
         let mut attributes = StatxAttributes::default();
         let statx = &mut attributes.statx;
-        (statx.mask, statx.mode) = (StatxMask::BASIC_STATS, 0o100_644);
+        (statx.mask, statx.mode) = (StatxMask::BASIC_STATS, Mode(0o100_644));
         let times = [&mut statx.atime, &mut statx.mtime, &mut statx.ctime, &mut statx.btime];
         for (at, time) in times.into_iter().enumerate() {
             time.nanoseconds = if at == place { 1_000_000_000 } else { 999_999_999 };

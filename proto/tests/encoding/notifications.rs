@@ -2,7 +2,7 @@
 
 use fusewire_proto::flags::InvalEntryFlags;
 use fusewire_proto::notify::NotifyError;
-use fusewire_proto::{Name, NodeId, Notification, Unique, frame};
+use fusewire_proto::{Name, NodeId, Notification, PollHandle, Unique, frame};
 use proptest::prelude::*;
 
 use crate::bytes::{Aligned, Expected};
@@ -83,7 +83,7 @@ fn name(bytes: &[u8]) -> &Name {
 
 #[test]
 fn poll() {
-    check(Notification::Poll { kh: 0x1234 }, &message(24, 1).at8(16, 0x1234));
+    check(Notification::Poll { kh: PollHandle(0x1234) }, &message(24, 1).at8(16, 0x1234));
 }
 
 #[test]
@@ -150,7 +150,7 @@ proptest! {
         let (parent, child, offset) = (NodeId(ids.0), NodeId(ids.1), ids.2);
         let (notify_unique, flags) = (Unique(ids.1), InvalEntryFlags::from(words.0));
         for notification in [
-            Notification::Poll { kh: offset },
+            Notification::Poll { kh: PollHandle(offset) },
             Notification::InvalInode { node: parent, offset: range.0, len: range.1 },
             Notification::InvalEntry { parent, name: name(&text), flags },
             Notification::Store { node: parent, offset, data: &bytes },

@@ -115,7 +115,7 @@ fn statx() {
         nlink: 1,
         uid: 2,
         gid: 3,
-        mode: 0o040_755,
+        mode: Mode(0o040_755),
         ino: 4,
         size: 5,
         blocks: 6,
@@ -225,7 +225,7 @@ fn single_numbers() {
     let word = 0x4433_2211;
     check(Reply::Written(word), &Expected::new(8).at4(0, word));
     check(Reply::XattrSize(word), &Expected::new(8).at4(0, word));
-    check(Reply::Poll(word), &Expected::new(8).at4(0, word));
+    check(Reply::Poll(word.into()), &Expected::new(8).at4(0, word));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use fusewire_proto::abi::ForgetOne;
 use fusewire_proto::flags::*;
 use fusewire_proto::op::{self, FileLock, LockKind, SetTime};
 use fusewire_proto::{
-    Fh, LockOwner, LookupCount, Mode, Name, NodeId, Opcode, Operation, Text, Timestamp, Unique,
-    XattrName,
+    Fh, LockOwner, LookupCount, Mode, Name, NodeId, Opcode, Operation, PollHandle, Text, Timestamp,
+    Unique, Whence, XattrName,
 };
 
 use crate::raw::Raw;
@@ -287,7 +287,7 @@ pub(crate) fn operation<'a>(
         Opcode::SetXattr => O::SetXattr(op::SetXattr {
             name: v.xattr(),
             value: data,
-            flags: d0,
+            flags: XattrFlags::from_bits_retain(d0),
             setxattr_flags: SetXattrFlags::from_bits_retain(d1),
         }),
         Opcode::GetXattr => O::GetXattr(op::GetXattr { name: v.xattr(), size: d0 }),
@@ -318,7 +318,7 @@ pub(crate) fn operation<'a>(
             lock: v.lock(),
             lk_flags: LkFlags::from_bits_retain(d2),
         }),
-        Opcode::Access => O::Access(op::Access { mask: d0 }),
+        Opcode::Access => O::Access(op::Access { mask: AccessMask::from_bits_retain(d0) }),
         Opcode::Create => O::Create(op::Create {
             name,
             flags: OpenFlags::from_bits_retain(d0),
@@ -346,13 +346,21 @@ pub(crate) fn operation<'a>(
             out_size: d2,
             data,
         }),
-        Opcode::Poll => {
-            O::Poll(op::Poll { fh, kh: q1, flags: PollFlags::from_bits_retain(d0), events: d1 })
-        }
+        Opcode::Poll => O::Poll(op::Poll {
+            fh,
+            kh: PollHandle(q1),
+            flags: PollFlags::from_bits_retain(d0),
+            events: PollEvents::from_bits_retain(d1),
+        }),
         Opcode::NotifyReply => O::NotifyReply(op::NotifyReply { offset: q0, data }),
         Opcode::BatchForget => O::BatchForget(op::BatchForget { items: forgets }),
-        Opcode::FAllocate => O::FAllocate(op::FAllocate { fh, offset: q1, length: q2, mode: d0 }),
-        Opcode::LSeek => O::LSeek(op::LSeek { fh, offset: q1, whence: d0 }),
+        Opcode::FAllocate => O::FAllocate(op::FAllocate {
+            fh,
+            offset: q1,
+            length: q2,
+            mode: FallocateMode::from_bits_retain(d0),
+        }),
+        Opcode::LSeek => O::LSeek(op::LSeek { fh, offset: q1, whence: Whence(d0) }),
         Opcode::CopyFileRange | Opcode::CopyFileRange64 => {
             let copy = op::CopyFileRange {
                 fh_in: fh,
@@ -361,7 +369,7 @@ pub(crate) fn operation<'a>(
                 fh_out: Fh(q3),
                 offset_out: q4,
                 length: q5,
-                flags: q6,
+                flags: CopyFlags::from_bits_retain(q6),
             };
             if opcode == Opcode::CopyFileRange {
                 O::CopyFileRange(copy)
@@ -380,7 +388,7 @@ pub(crate) fn operation<'a>(
         Opcode::SyncFs => O::SyncFs(op::SyncFs),
         Opcode::Statx => O::Statx(op::Statx {
             fh: when(d0, 1, fh),
-            flags: d7,
+            flags: StatxFlags::from_bits_retain(d7),
             mask: StatxMask::from_bits_retain(d8),
             getattr_flags: GetAttrFlags::from_bits_retain(d0),
         }),

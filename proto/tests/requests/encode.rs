@@ -1,7 +1,7 @@
 //! Requests are encoded to the bytes of `cases`, and whatever is encoded decodes to the same.
 
 use fusewire_proto::abi::{InHeader, URING_OP_IN_OUT_SZ};
-use fusewire_proto::flags::{InitFlags, RenameFlags, SetXattrFlags};
+use fusewire_proto::flags::{InitFlags, RenameFlags, SetXattrFlags, XattrFlags};
 use fusewire_proto::{
     EncodeError, Envelope, Forms, Name, NodeId, Opcode, Operation, TooSmall, Unique, XattrName, op,
     request,
@@ -92,7 +92,8 @@ fn shorter_buffers_stay_untouched() {
 fn short_forms() {
     let setxattr = |flags| {
         let (name, value) = (XattrName::new(b"user.x").unwrap(), b"abc".as_slice());
-        Operation::SetXattr(op::SetXattr { name, value, flags: 2, setxattr_flags: flags })
+        let (flags, setxattr_flags) = (XattrFlags::REPLACE, flags);
+        Operation::SetXattr(op::SetXattr { name, value, flags, setxattr_flags })
     };
     let expected = Raw::new(21, 8).at4(0, 3).at4(4, 2).string(b"user.x").then(b"abc");
     let plain = setxattr(SetXattrFlags::empty());

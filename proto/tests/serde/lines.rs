@@ -49,11 +49,11 @@ fn operations() {
         data: b"hello\0\xfe",
         write_flags: WriteFlags::WRITE_CACHE | WriteFlags::from(1 << 9),
         lock_owner: None,
-        flags: OpenFlags::from(0x8001),
+        flags: OpenFlags::from(0x8000_0001),
     };
     let front = r#"{"WRITE":{"fh":3,"offset":4096,"data":{"len":"#;
     let back = r#""},"write_flags":"WRITE_CACHE | 0x200","lock_owner":null,"#;
-    let end = r#""flags":"WRONLY | 0x8000"}}"#;
+    let end = r#""flags":"WRONLY | 0x80000000"}}"#;
     let expected = [front, r#"7,"head":"hello\u0000\\xfe"#, back, end].concat();
     assert_eq!(line(Operation::Write(write)), expected);
     (write.data, write.lock_owner) = (&[b'a'; 1 << 20], Some(LockOwner(9)));
@@ -65,10 +65,11 @@ fn operations() {
     let setxattr = op::SetXattr {
         name: XattrName::new(b"user.a/b").unwrap(),
         value: b"v",
-        flags: 1,
+        flags: XattrFlags::CREATE,
         setxattr_flags: SetXattrFlags::empty(),
     };
-    let expected = r#"{"SETXATTR":{"name":"user.a/b","value":{"len":1,"head":"v"},"flags":1,"#;
+    let expected =
+        r#"{"SETXATTR":{"name":"user.a/b","value":{"len":1,"head":"v"},"flags":"CREATE","#;
     let expected = [expected, r#""setxattr_flags":""}}"#].concat();
     assert_eq!(line(Operation::SetXattr(setxattr)), expected);
     assert_eq!(line(SetTime::Now(Timestamp::EPOCH)), r#"{"now":{"seconds":0,"nanoseconds":0}}"#);

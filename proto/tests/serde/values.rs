@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 use fusewire_proto::flags::*;
 use fusewire_proto::{
-    Attr, Fh, FileLock, FileType, LockKind, Mode, Name, NodeId, Timestamp, Unique,
+    Attr, Fh, FileLock, FileType, LockKind, Mode, Name, NodeId, PollHandle, Timestamp, Unique,
+    Whence,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,8 @@ fn numbers_and_times() {
     comes_back(NodeId(u64::MAX), "18446744073709551615");
     comes_back(Unique(7), "7");
     comes_back(Fh(0), "0");
+    comes_back(PollHandle(u64::MAX), "18446744073709551615");
+    comes_back(Whence::HOLE, "4");
     comes_back(Mode(0o104_755), "35309");
     comes_back(FileType(3), "3");
     comes_back(Timestamp::new(i64::MIN, 5), r#"{"seconds":-9223372036854775808,"nanoseconds":5}"#);
@@ -36,6 +39,13 @@ fn unknown_bits_stay() {
     comes_back(init, r#""PASSTHROUGH | 0x9000000000000000""#);
     comes_back(StatxMask::from(0x8000_0801), r#""TYPE | BTIME | 0x80000000""#);
     comes_back(OpenFlags::empty(), r#""""#);
+    comes_back(OpenFlags::RDWR | OpenFlags::LARGEFILE, r#""RDWR | LARGEFILE""#);
+    comes_back(XattrFlags::from(0x8000_0002), r#""REPLACE | 0x80000000""#);
+    comes_back(AccessMask::from(0o16), r#""READ | WRITE | 0x8""#);
+    comes_back(FallocateMode::from(0x8000_0010), r#""ZERO_RANGE | 0x80000000""#);
+    comes_back(CopyFlags::from(1 << 63), r#""0x8000000000000000""#);
+    comes_back(StatxFlags::from(0x1_2000), r#""FORCE_SYNC | 0x10000""#);
+    comes_back(PollEvents::from(0x8000_2010), r#""HUP | RDHUP | 0x80000000""#);
     for bit in 0..64 {
         let flags = InitFlags::from(1 << bit);
         let line = serde_json::to_string(&flags).unwrap();

@@ -2,11 +2,14 @@
 //!
 //! Names are those of the C header without their family's prefix. Bits that this version does not
 //! know are kept, in both directions, so that a newer kernel's word survives a round trip. What
-//! may be answered to INIT is decided by [`negotiate`](mod@crate::negotiate), not here.
+//! may be answered to INIT is decided by [`negotiate`](mod@crate::negotiate), not here. Words that
+//! system calls hand through are in `calls`.
 //!
 //! Kernel: include/uapi/linux/fuse.h.
 
 use bitflags::bitflags;
+
+pub use calls::*;
 
 /// Flag types over one integer; `!0` declares every bit as possible, so that unknown ones stay.
 macro_rules! flags {
@@ -32,6 +35,8 @@ macro_rules! flags {
         }
     )*};
 }
+
+mod calls;
 
 flags! {
     /// Capabilities of INIT: both halves, `flags` below and `flags2` from bit 32 on.
@@ -139,11 +144,11 @@ flags! {
     ///
     /// Kernel: fs/fuse/file.c, `fuse_finish_open`, and fs/fuse/iomode.c.
     FOpenFlags: u32 {
-        /// Reads and writes bypass the page cache.
+        /// Reads and writes bypass the page cache. Since 7.2.
         DIRECT_IO = 1 << 0;
-        /// Cached data of earlier opens stay.
+        /// Cached data of earlier opens stay. Since 7.2.
         KEEP_CACHE = 1 << 1;
-        /// The file cannot seek.
+        /// The file cannot seek. Since 7.10.
         NONSEEKABLE = 1 << 2;
         /// The directory's records may be cached. Since 7.28.
         CACHE_DIR = 1 << 3;
@@ -151,7 +156,7 @@ flags! {
         STREAM = 1 << 4;
         /// No FLUSH at close, unless there is write-back. Since 7.35.
         NOFLUSH = 1 << 5;
-        /// Direct writes of one file in parallel; needs `DIRECT_IO`. Since 7.36.
+        /// Direct writes of one file in parallel; needs `DIRECT_IO`. Since 7.38.
         PARALLEL_DIRECT_WRITES = 1 << 6;
         /// Reads and writes go to the backing file. Since 7.40.
         PASSTHROUGH = 1 << 7;
@@ -171,7 +176,7 @@ flags! {
         ATIME = 1 << 4;
         /// `mtime` counts.
         MTIME = 1 << 5;
-        /// `fh` counts.
+        /// `fh` counts. Since 7.3.
         FH = 1 << 6;
         /// `atime` is the server's own time. Since 7.9.
         ATIME_NOW = 1 << 7;
@@ -197,40 +202,6 @@ flags! {
         SUBMOUNT = 1 << 0;
         /// The file shall be mapped by DAX; virtiofs. Since 7.36.
         DAX = 1 << 1;
-    }
-
-    /// Flags of open(2), in OPEN and in every request about the handle that came of it.
-    ///
-    /// Named is what the generic table, Arm and PowerPC have alike, and DIRECT as the host has it;
-    /// other bits are kept without a name. Read-only is no bit: see [`OpenFlags::reads`] and
-    /// [`OpenFlags::writes`].
-    ///
-    /// Kernel: include/uapi/asm-generic/fcntl.h.
-    OpenFlags: u32 {
-        /// Writing only.
-        WRONLY = 0o1;
-        /// Reading and writing.
-        RDWR = 0o2;
-        /// Make the file; CREATE has it, OPEN never.
-        CREAT = 0o100;
-        /// With CREAT: fail where there is one.
-        EXCL = 0o200;
-        /// No controlling terminal.
-        NOCTTY = 0o400;
-        /// Cut the file to nothing; only with ATOMIC_O_TRUNC agreed, and in CREATE.
-        TRUNC = 0o1000;
-        /// Each write goes to the end.
-        APPEND = 0o2000;
-        /// Fail rather than wait.
-        NONBLOCK = 0o4000;
-        /// Writes are durable, attributes included, when they return.
-        SYNC = 0o4_010_000;
-        /// The data of writes are durable when they return.
-        DSYNC = 0o10_000;
-        /// The page cache is not wanted.
-        DIRECT = DIRECT;
-        /// Reading leaves the time of access.
-        NOATIME = 0o1_000_000;
     }
 
     /// Flags of OPEN and CREATE that are not those of open(2): `FUSE_OPEN_*`. Since 7.33.
@@ -283,7 +254,7 @@ flags! {
         UNRESTRICTED = 1 << 1;
         /// In a reply: the kernel shall ask again with these memory ranges.
         RETRY = 1 << 2;
-        /// The caller has 32-bit structs.
+        /// The caller has 32-bit structs. Since 7.16.
         IS_32BIT = 1 << 3;
         /// The handle is a directory's. Since 7.18.
         DIR = 1 << 4;
@@ -316,50 +287,6 @@ flags! {
         /// End the timeout only: the entry is revalidated, not dropped.
         EXPIRE_ONLY = 1 << 0;
     }
-
-    /// Flags of RENAME2, which are those of renameat2(2).
-    ///
-    /// Kernel: include/uapi/linux/fs.h; fs/fuse/dir.c, `fuse_rename2`.
-    RenameFlags: u32 {
-        /// EEXIST if the new name exists.
-        NOREPLACE = 1 << 0;
-        /// The two names change places.
-        EXCHANGE = 1 << 1;
-        /// A whiteout stays behind under the old name.
-        WHITEOUT = 1 << 2;
-    }
-
-    /// Fields of statx(2): what STATX asks for and what the reply holds.
-    ///
-    /// Kernel: include/uapi/linux/stat.h.
-    StatxMask: u32 {
-        /// File type.
-        TYPE = 1 << 0;
-        /// Permission bits.
-        MODE = 1 << 1;
-        /// Link count.
-        NLINK = 1 << 2;
-        /// Owning user.
-        UID = 1 << 3;
-        /// Owning group.
-        GID = 1 << 4;
-        /// Last access.
-        ATIME = 1 << 5;
-        /// Last change of the data.
-        MTIME = 1 << 6;
-        /// Last change of the attributes.
-        CTIME = 1 << 7;
-        /// Inode number.
-        INO = 1 << 8;
-        /// Length.
-        SIZE = 1 << 9;
-        /// Space used.
-        BLOCKS = 1 << 10;
-        /// Everything that stat(2) gives.
-        BASIC_STATS = 0x7ff;
-        /// Birth.
-        BTIME = 1 << 11;
-    }
 }
 
 impl InitFlags {
@@ -386,32 +313,6 @@ impl InitFlags {
     }
 }
 
-/// `O_DIRECT`, which Arm and PowerPC number in their own way.
-const DIRECT: u32 = if cfg!(any(target_arch = "arm", target_arch = "aarch64")) {
-    0o200_000
-} else if cfg!(any(target_arch = "powerpc", target_arch = "powerpc64")) {
-    0o400_000
-} else {
-    0o40_000
-};
-
-impl OpenFlags {
-    /// The two bits that say what the handle is for (`O_ACCMODE`).
-    const ACCESS: u32 = 0o3;
-
-    /// Whether the handle is for reading, alone or among others.
-    #[must_use]
-    pub const fn reads(self) -> bool {
-        matches!(self.bits() & Self::ACCESS, 0 | 2)
-    }
-
-    /// Whether the handle is for writing, alone or among others.
-    #[must_use]
-    pub const fn writes(self) -> bool {
-        matches!(self.bits() & Self::ACCESS, 1 | 2)
-    }
-}
-
 impl WriteFlags {
     /// The older name of [`WriteFlags::WRITE_KILL_SUIDGID`].
     pub const WRITE_KILL_PRIV: Self = Self::WRITE_KILL_SUIDGID;
@@ -427,13 +328,6 @@ mod tests {
         assert_eq!(odd.bits(), 0x1000_0000_0001_0000);
         assert_eq!((odd & !InitFlags::WRITEBACK_CACHE).bits(), 1 << 60);
         assert_eq!(FOpenFlags::from(0x8000_0001).bits(), 0x8000_0001);
-    }
-
-    #[test]
-    fn access_is_no_single_bit() {
-        let access = |bits| (OpenFlags::from(bits).reads(), OpenFlags::from(bits).writes());
-        let expected = [(true, false), (false, true), (true, true), (false, false)];
-        assert_eq!([0o2000, 0o2001, 0o2002, 0o2003].map(access), expected);
     }
 
     #[test]
