@@ -66,7 +66,8 @@ newtypes! {
     LookupCount(pub u64);
     /// Opaque owner of POSIX or flock locks: equal for all threads that share a file table.
     LockOwner(pub u64);
-    /// The kernel's name for an open file that is polled: POLL brings it, NOTIFY_POLL gives it back.
+    /// The kernel's name for an open file that is polled: POLL brings it, NOTIFY_POLL gives it
+    /// back.
     ///
     /// Kernel: fs/fuse/file.c, `fuse_file_alloc` and `fuse_notify_poll_wakeup`. Since 7.11.
     PollHandle(pub u64);

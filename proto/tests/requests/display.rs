@@ -35,7 +35,10 @@ fn names_are_escaped_and_data_counted() {
         lock_owner: None,
         flags: OpenFlags::from(0x8000_0001),
     };
-    let line = "WRITE fh=3 offset=4096 size=1048576 write_flags=WRITE_CACHE | 0x200 flags=WRONLY | 0x80000000";
+    let line = concat!(
+        "WRITE fh=3 offset=4096 size=1048576 write_flags=WRITE_CACHE | 0x200 ",
+        "flags=WRONLY | 0x80000000"
+    );
     assert_eq!(Operation::Write(write).to_string(), line);
     (write.data, write.write_flags) = (b"", WriteFlags::empty());
     let line = "WRITE fh=3 offset=4096 size=0 flags=WRONLY | 0x80000000";
