@@ -7,6 +7,7 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use fusewire::proto::flags::{InitFlags, InvalEntryFlags};
 use fusewire::proto::op;
 use fusewire::proto::{Attr, Attributes, Entry, Errno, Mode, NodeId, Notification, Opened, Result};
 use fusewire::{Config, Context, Filesystem, Session, TransportChoice};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use common::{abort, on_both, possible};
@@ -94,7 +95,7 @@ impl Daemon {
         command.args(["--exact", "daemon", "--include-ignored", "--nocapture"]);
         let word = if transport == TransportChoice::Uring { "uring" } else { "device" };
         command.env(PLACE, place.path()).env(TRANSPORT, word);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut numbers = lines
             .map_while(std::result::Result::ok)
@@ -173,7 +174,7 @@ fn is_freed(transport: TransportChoice) {
     assert!(in_time(|| !daemon.is_connected()), "the connection is left");
 }
 
-/// SIGKILL while a notification waits for whom nobody answers any more.
+/// SIGKILL to the whole process group, while a notification waits for whom nobody answers any more.
 fn is_freed_of_a_notification(transport: TransportChoice) {
     if !possible() {
         return;
@@ -188,7 +189,7 @@ fn is_freed_of_a_notification(transport: TransportChoice) {
             stack.contains("fuse_reverse_inval_entry")
         })
     });
-    send(&daemon.process, Signal::SIGKILL);
+    killpg(Pid::from_raw(daemon.process.id().cast_signed()), Signal::SIGKILL).unwrap();
     let freed = in_time(|| client.try_wait().unwrap().is_some());
     let ended = in_time(|| daemon.process.try_wait().unwrap().is_some());
     if !freed {

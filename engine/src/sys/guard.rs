@@ -8,18 +8,22 @@
 //! At once, not when all threads have ended: a request that comes over io_uring to those that have
 //! is not ended by an abort behind that (tried on Linux 6.18).
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, write};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, setsid, write};
 
 /// What the kernel sends when the thread is gone; blocked there.
 const GONE: Signal = Signal::SIGUSR2;
+
+/// What the process is called, so that who ends all daemons by name leaves it.
+const NAME: &CStr = c"fw-guard";
 
 /// The process; it ends when this is dropped.
 #[derive(Debug)]
@@ -49,8 +53,11 @@ impl Drop for Guard {
 }
 
 fn watch(control: BorrowedFd<'_>, parent: Pid) -> Result<(), Errno> {
-    // What is meant for the daemon, as by a terminal, is not meant for this.
+    // What is meant for the daemon, as by a terminal, is not meant for this; nor is a signal to its
+    // process group, or to all of its name.
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    setsid()?;
+    set_name(NAME)?;
     let mut signals = SigSet::empty();
     signals.add(GONE);
     keep_only(control)?;
