@@ -7,7 +7,8 @@
 //! them: it puts things down here and goes on.
 //!
 //! All is bounded: what is said of one node is said once, and what finds no room is found by a
-//! sweep.
+//! sweep. What comes for a directory that is being told of has little room and takes none from the
+//! others, as it may wait for as long as a client likes; more of it is found when that has ended.
 //!
 //! Never known here: events. Neighbours: `watch` and `handles` put things down, `node` remembers.
 
@@ -28,6 +29,8 @@ use crate::mirror::Mirror;
 pub(crate) const TELLERS: usize = 4;
 /// Nodes, and names, that wait to be told of. More are found by a sweep.
 const WAITING_MAX: usize = 65536;
+/// Names that wait until their directory has been told of others.
+const BUSY_MAX: usize = 1024;
 /// How often an inode is given up that somebody looks at just then: each time after twice as long.
 const TRIES_MAX: u32 = 8;
 const TRY_AGAIN: Duration = Duration::from_millis(2);
@@ -93,6 +96,8 @@ struct State {
     names_put_off: usize,
     /// Directories whose names are being told.
     busy: HashSet<NodeId>,
+    /// Those of them whose names found no room.
+    missed: HashSet<NodeId>,
     sweep: bool,
 }
 
@@ -111,7 +116,13 @@ impl State {
     }
 
     fn put_name(&mut self, parent: NodeId, name: &[u8], turn: Turn) {
-        if self.names_waiting >= WAITING_MAX {
+        let is_busy = self.busy.contains(&parent);
+        if is_busy {
+            if self.names.get(&parent).is_some_and(|names| names.len() >= BUSY_MAX) {
+                self.missed.insert(parent);
+                return;
+            }
+        } else if self.names_waiting >= WAITING_MAX {
             self.sweep = true;
             return;
         }
@@ -123,7 +134,7 @@ impl State {
             Some(known) => *known = (*known).min(turn),
             None => {
                 names.insert(name.into(), turn);
-                self.names_waiting += 1;
+                self.names_waiting += usize::from(!is_busy);
             }
         }
     }
@@ -165,6 +176,13 @@ impl State {
         self.names_waiting -= names.len();
         self.busy.insert(id);
         Ok((id, names))
+    }
+
+    /// A directory has been told of; what came for it meanwhile waits with all the others.
+    fn free(&mut self, parent: NodeId) {
+        self.busy.remove(&parent);
+        self.names_waiting += self.names.get(&parent).map_or(0, Names::len);
+        self.sweep |= self.missed.remove(&parent);
     }
 
     /// Puts those that were told once down for later.
@@ -312,7 +330,7 @@ impl Teller {
                 })
             });
             let free = |state: &mut State| {
-                state.busy.remove(&parent);
+                state.free(parent);
                 state.put_names_off(parent, names);
             };
             desk.put(free, &desk.for_names);
@@ -405,7 +423,9 @@ mod tests {
         assert!(state.next_names().is_err());
         state.put_name(TWO, b"c", Turn::First);
         assert_eq!(state.next_names().unwrap().0, TWO, "the others go on");
-        state.busy.remove(&ONE);
+        assert_eq!(state.names_waiting, 0, "what waits for a busy directory is its own");
+        state.free(ONE);
+        assert_eq!(state.names_waiting, 1);
         let (parent, names) = state.next_names().unwrap();
         assert!(parent == ONE && names.contains_key(&b"b"[..]));
         assert_eq!(state.names_waiting, 0);
@@ -418,7 +438,7 @@ mod tests {
         let before = Instant::now();
         for _ in 0..2 {
             let (parent, names) = state.next_names().unwrap();
-            state.busy.remove(&parent);
+            state.free(parent);
             state.put_names_off(parent, names);
             let later = state.next_names().unwrap_err();
             if let Some(when) = later {
@@ -428,6 +448,26 @@ mod tests {
         }
         assert_eq!(state.next_names().unwrap_err(), None);
         assert_eq!((state.names_waiting, state.names_put_off), (0, 0));
+    }
+
+    #[test]
+    fn a_busy_directory_takes_no_room_from_the_others() {
+        let mut state = State::default();
+        state.put_name(ONE, b"first", Turn::First);
+        assert_eq!(state.next_names().unwrap().0, ONE);
+        for name in 0..2 * WAITING_MAX {
+            state.put_name(ONE, &name.to_ne_bytes(), Turn::First);
+        }
+        assert!(!state.sweep && state.has_room());
+        assert_eq!(state.names[&ONE].len(), BUSY_MAX);
+        state.put_name(TWO, b"other", Turn::First);
+        assert_eq!(state.next_names().unwrap().0, TWO);
+        state.free(TWO);
+        assert!(!state.sweep, "nothing of it was missed");
+        state.free(ONE);
+        assert!(state.sweep);
+        assert_eq!(state.next_names().unwrap().1.len(), BUSY_MAX);
+        assert_eq!(state.names_waiting, 0);
     }
 
     #[test]
