@@ -123,7 +123,9 @@ fn is_new(name: &str, body: &[u8]) -> bool {
 
 fn ioctl_fits(request: &Pieces<'_>, body: &[u8]) -> bool {
     let (out_size, flags) = (request.value("out_size") as usize, request.value("flags"));
-    let private = [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820];
+    // The first two speak of a `long`.
+    let long = (size_of::<usize>() as u64) << 16;
+    let private = [0x8000_6601 | long, 0x4000_6602 | long, 0x801c_581f, 0x401c_5820];
     let exact = flags & 2 == 0 && private.contains(&request.value("cmd"));
     let Some(data) = body.len().checked_sub(16) else { return false };
     let right = if exact { data == out_size } else { data <= out_size.max(PAGE) };

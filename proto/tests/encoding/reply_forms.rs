@@ -87,7 +87,9 @@ fn ioctl_has_room_for_ranges_and_private_commands_are_exact() {
     assert_eq!(error(&plain, &body[..16 + 4097]), at_most(16 + 4096, 16 + 4097));
     let expected = Expected::AtLeast { expected: 16, found: 15 };
     assert_eq!(error(&plain, &body[..15]), ("body", expected));
-    for command in [0x8008_6601, 0x4008_6602, 0x801c_581f, 0x401c_5820] {
+    // The first two speak of a `long`.
+    let long = u32::try_from(size_of::<usize>()).unwrap() << 16;
+    for command in [0x8000_6601 | long, 0x4000_6602 | long, 0x801c_581f, 0x401c_5820] {
         let private = asked::ioctl(command, IoctlFlags::empty(), 8);
         assert_eq!(error(&private, &body[..23]), exactly(24, 23));
         assert_eq!(error(&private, &body[..25]), exactly(24, 25));
