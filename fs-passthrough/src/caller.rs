@@ -163,27 +163,37 @@ impl Drop for Restore {
     }
 }
 
-/// A line of `/proc/PID/status`.
-fn status_line(pid: u32, field: &str, backing: &Backing) -> Option<String> {
+/// `/proc/PID/status`; empty of a process that is not to be seen.
+fn status(pid: u32, backing: &Backing) -> String {
     if pid == 0 {
-        return None;
+        return String::new();
     }
-    let text = backing.of_processes(&format!("{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    Some(line.trim().to_owned())
+    backing.of_processes(&format!("{pid}/status")).unwrap_or_default()
+}
+
+/// What a line of it says.
+fn said<'t>(status: &'t str, field: &str) -> &'t str {
+    status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim()
+}
+
+/// A set of bits that a line of it says.
+fn bits(status: &str, field: &str) -> u64 {
+    u64::from_str_radix(said(status, field), 16).unwrap_or_default()
 }
 
 fn groups_of(pid: u32, backing: &Backing) -> Vec<Gid> {
-    let line = status_line(pid, "Groups:", backing).unwrap_or_default();
-    line.split_whitespace().filter_map(|word| word.parse().ok().map(Gid::from_raw)).collect()
+    let status = status(pid, backing);
+    said(&status, "Groups:")
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok().map(Gid::from_raw))
+        .collect()
 }
 
 /// Whether the caller has a capability. With ALLOW_IDMAP agreed, requests that make nothing carry
 /// no user (`fs/fuse/dev.c, fuse_get_req`), so this looks at the caller itself.
 pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet, backing: &Backing) -> bool {
-    let line = status_line(cx.pid(), "CapEff:", backing);
-    let set = line.and_then(|line| u64::from_str_radix(&line, 16).ok());
-    set.is_some_and(|set| set & capability.bits() == capability.bits())
+    let set = bits(&status(cx.pid(), backing), "CapEff:");
+    set & capability.bits() == capability.bits()
 }
 
 /// Whether a signal waits for the thread that waits for the answer, so that its system call is to
@@ -194,10 +204,8 @@ pub(crate) fn has(cx: &Context<'_>, capability: CapabilitySet, backing: &Backing
 /// fuse_uring_prepare_send`; for the device `dev.c, fuse_dev_do_read` does). One look when the
 /// request is there is enough, as the signal stays until the call has ended.
 pub(crate) fn is_signalled(cx: &Context<'_>, backing: &Backing) -> bool {
-    let set = |field| {
-        let line = status_line(cx.pid(), field, backing);
-        line.and_then(|line| u64::from_str_radix(&line, 16).ok()).unwrap_or_default()
-    };
+    let status = status(cx.pid(), backing);
+    let set = |field| bits(&status, field);
     (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") != 0
 }
 
