@@ -167,8 +167,14 @@ impl Config {
     setter! {
         /// Whether a process beside this one ends the connection if the thread that is in
         /// [`crate::Session::run`] is killed: for filesystems that send notifications, as one that
-        /// waits would keep the connection, and with it all users of the mount. It takes root.
-        /// Default: no.
+        /// waits would keep the connection, and with it all users of the mount. It takes root and
+        /// Linux 5.9; where it cannot be had a warning is logged and the session goes on. Default:
+        /// no.
+        ///
+        /// It is a child made by fork(2) in [`crate::Session::run`], and lasts as long as that: a
+        /// program that waits for all its children sees one more, and what it writes to its memory
+        /// meanwhile is kept twice. So that it is not killed along with the program it has a
+        /// session and a name (`fw-guard`) of its own; a kill of the whole control group ends both.
         guard: bool
     }
     setter! {

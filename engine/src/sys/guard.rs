@@ -9,15 +9,15 @@
 //! is not ended by an abort behind that (tried on Linux 6.18).
 
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, setsid, write};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, chdir, fork, getpid, getppid, setsid, write};
 
 /// What the kernel sends when the thread is gone; blocked there.
 const GONE: Signal = Signal::SIGUSR2;
@@ -25,44 +25,87 @@ const GONE: Signal = Signal::SIGUSR2;
 /// What the process is called, so that who ends all daemons by name leaves it.
 const NAME: &CStr = c"fw-guard";
 
-/// The process; it ends when this is dropped.
+/// The process, by a descriptor: its number may be another's once the program has waited for it.
+/// It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard(Pid);
+pub(crate) struct Guard(OwnedFd);
 
 impl Guard {
     /// Starts it: when the calling thread ends before this is dropped, it writes `1` to `control`.
+    ///
+    /// # Errors
+    /// Also what the process met before it was ready.
     pub(crate) fn start(control: BorrowedFd<'_>) -> io::Result<Self> {
         let parent = getpid();
+        let (answer, tell) = io::pipe()?;
+        // No handler of the program runs in the child.
+        let mut mask = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
         // SAFETY: the child makes system calls only, by functions that do not allocate and take no
-        // lock, and never returns.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(Self(child)),
-            ForkResult::Child => {
-                let _ = watch(control, parent);
+        // lock, and never returns. What the program has given pthread_atfork(3) is its own matter.
+        let forked = unsafe { fork() };
+        let guard = match forked {
+            Ok(ForkResult::Child) => {
+                if let Err(errno) = watch(control, tell.as_fd(), parent) {
+                    let _ = write(tell, &(errno as i32).to_ne_bytes());
+                }
                 exit()
             }
-        }
+            Ok(ForkResult::Parent { child }) => open(child).map(Self).inspect_err(|_| {
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+            }),
+            Err(errno) => Err(errno),
+        };
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        drop(tell);
+        let guard = guard?;
+        is_ready(answer)?;
+        Ok(guard)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
+        let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the call takes numbers, and reads nothing where there is nothing.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, 0) };
+        let _ = waitid(Id::PIDFd(self.0.as_fd()), WaitPidFlag::WEXITED);
     }
 }
 
-fn watch(control: BorrowedFd<'_>, parent: Pid) -> Result<(), Errno> {
+/// A descriptor of a child that nobody has waited for.
+fn open(child: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes numbers only.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the child has met on its way; 0 says that it watches.
+fn is_ready(mut answer: PipeReader) -> io::Result<()> {
+    let mut errno = [0; 4];
+    answer.read_exact(&mut errno)?;
+    match i32::from_ne_bytes(errno) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+fn watch(control: BorrowedFd<'_>, tell: BorrowedFd<'_>, parent: Pid) -> Result<(), Errno> {
     // What is meant for the daemon, as by a terminal, is not meant for this; nor is a signal to its
     // process group, or to all of its name.
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
     setsid()?;
     set_name(NAME)?;
+    // No filesystem is kept busy.
+    chdir(c"/")?;
     let mut signals = SigSet::empty();
     signals.add(GONE);
-    keep_only(control)?;
+    keep_only([control, tell])?;
     let come = SignalFd::new(&signals)?;
     set_pdeathsig(GONE)?;
+    write(tell, &0_i32.to_ne_bytes())?;
     while getppid() == parent {
         let sender = come.read_signal()?.map(|signal| signal.ssi_pid.cast_signed());
         if sender == Some(parent.as_raw()) {
@@ -73,10 +116,13 @@ fn watch(control: BorrowedFd<'_>, parent: Pid) -> Result<(), Errno> {
 }
 
 /// Closes all other descriptors: they would keep alive what this is to end.
-fn keep_only(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    let fd = fd.as_raw_fd().unsigned_abs();
-    for (first, last) in [(0, fd.checked_sub(1)), (fd + 1, Some(u32::MAX))] {
-        let Some(last) = last else { continue };
+fn keep_only(kept: [BorrowedFd<'_>; 2]) -> Result<(), Errno> {
+    let mut kept = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
+    kept.sort_unstable();
+    let [low, high] = kept;
+    for (first, last) in [(0, low.checked_sub(1)), (low + 1, Some(high - 1)), (high + 1, Some(!0))]
+    {
+        let Some(last) = last.filter(|last| *last >= first) else { continue };
         // SAFETY: the call takes numbers only; nothing in this process uses what it closes.
         Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     }
@@ -86,4 +132,53 @@ fn keep_only(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 fn exit() -> ! {
     // SAFETY: ends the process at once, with nothing of its parent's done on the way.
     unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// The processes of ours that are guards.
+    fn guards() -> Vec<String> {
+        let own = format!("\nPPid:\t{}\n", getpid());
+        let processes = std::fs::read_dir("/proc").unwrap().map(|one| one.unwrap().path());
+        let status = processes.filter_map(|path| std::fs::read_to_string(path.join("status")).ok());
+        let guards = status
+            .filter(|status| status.starts_with("Name:\tfw-guard\n") && status.contains(&own));
+        guards.collect()
+    }
+
+    #[test]
+    fn it_acts_when_its_thread_ends_and_not_when_it_is_dropped() {
+        for is_killed in [true, false] {
+            let (mut written, control) = io::pipe().unwrap();
+            let kept = std::thread::spawn(move || {
+                let guard = Guard::start(control.as_fd()).unwrap();
+                assert_eq!(guards().len(), 1, "it is not ready");
+                is_killed.then_some(guard)
+            });
+            let kept = kept.join().unwrap();
+            let mut text = String::new();
+            written.read_to_string(&mut text).unwrap();
+            assert_eq!(text, if is_killed { "1" } else { "" });
+            drop(kept);
+            assert_eq!(guards(), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn who_starts_it_hears_of_what_went_wrong() {
+        let said = |bytes: &[u8]| {
+            let (answer, mut tell) = io::pipe().unwrap();
+            tell.write_all(bytes).unwrap();
+            drop(tell);
+            is_ready(answer)
+        };
+        assert!(said(&0_i32.to_ne_bytes()).is_ok());
+        let error = said(&libc::EPERM.to_ne_bytes()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(said(b"").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
