@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -136,14 +136,21 @@ fn waiting(connection: u32) -> usize {
     fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
 
-/// As many as there may be; names elsewhere, and attributes and data everywhere, are told of.
+/// More than may wait in all.
+const MANY: usize = 70_000;
+
+/// As many as there may be; names elsewhere, and attributes and data everywhere, are told of, also
+/// where so much happens in one of theirs that its names find no room.
 fn clients_that_are_stuck_hold_up_their_directories_alone(place: &Place) {
     const STUCK: usize = 3;
     let outside = backing(place);
     let directory = |number: usize| format!("d{number}");
     for number in 0..STUCK {
         fs::create_dir(outside.join(directory(number))).unwrap();
-        fs::write(outside.join(directory(number)).join("f"), "f").unwrap();
+        for name in ["f", "last"] {
+            fs::write(outside.join(directory(number)).join(name), name).unwrap();
+            fs::metadata(place.path(&directory(number)).join(name)).unwrap();
+        }
         fs::write(backing(place.beside()).join(directory(number)), vec![0; 32768]).unwrap();
     }
     fs::write(outside.join("file"), "file").unwrap();
@@ -175,6 +182,22 @@ fn clients_that_are_stuck_hold_up_their_directories_alone(place: &Place) {
             fs::rename(outside.join(&name), outside.join("file")).unwrap();
             soon("a rename", || fs::read_to_string(place.path("file")).unwrap() == name);
         }
+        let many = outside.join(directory(0));
+        let (before, sweeps) = (watch_figure(place, "events"), watch_figure(place, "sweeps"));
+        for number in 0..MANY {
+            symlink("x", many.join(number.to_string())).unwrap();
+            if number % 8192 == 0 {
+                let wanted = before + number as u64;
+                soon("its events", || watch_figure(place, "events") >= wanted);
+            }
+        }
+        let daemon = place.stopped();
+        fill_the_queue(&outside);
+        fs::remove_file(many.join("last")).unwrap();
+        drop(daemon);
+        soon("a sweep", || watch_figure(place, "sweeps") > sweeps);
+        fs::rename(outside.join("file"), outside.join("moved")).unwrap();
+        soon("a name elsewhere", || fs::metadata(place.path("file")).is_err());
         soon("links of a file there", || known.metadata().unwrap().nlink() == 0);
         assert_eq!(listed.load(Ordering::SeqCst), 0, "they were not stuck");
         drop(stopped);
@@ -183,6 +206,7 @@ fn clients_that_are_stuck_hold_up_their_directories_alone(place: &Place) {
         let path = place.path(&directory(number)).join("f");
         soon("the rest", || fs::metadata(&path).is_err());
     }
+    soon("what found no room", || fs::metadata(place.path("d0/last")).is_err());
 }
 
 const ORDER: &str = "FUSEWIRE_TEST_STUCK";

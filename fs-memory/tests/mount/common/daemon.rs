@@ -355,13 +355,14 @@ impl Stopped {
         stopped
     }
 
-    /// Whether the signal has reached every thread, which nobody announces.
+    /// Whether the signal has reached every thread, which nobody announces. One that is where no
+    /// signal reaches it stops when it comes back.
     fn all_threads(&self) -> bool {
         let tasks = format!("/proc/{}/task", self.0.as_raw_nonzero());
         let tasks = fs::read_dir(tasks).expect("the daemon lives");
         tasks.map_while(Result::ok).all(|task| {
             let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 'D']))
         })
     }
 }
