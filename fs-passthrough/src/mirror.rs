@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -149,10 +150,18 @@ impl Mirror {
     /// How long the kernel may keep attributes of a node.
     pub(crate) fn attr_valid(&self, node: &Node) -> Duration {
         let Options { file_timeout, attr_timeout, .. } = self.options;
-        if node.through.changes_unseen() {
+        if node.through.changes_unseen() || self.is_to_be_forgotten(node) {
             return Duration::ZERO;
         }
         if node.kind == KIND_REGULAR { file_timeout } else { attr_timeout }
+    }
+
+    /// Whether the kernel is yet to forget what it does not ask for again. It could not while
+    /// somebody held the file; that is tried again, and until it can it has to ask.
+    fn is_to_be_forgotten(&self, node: &Node) -> bool {
+        node.outdated.load(Ordering::SeqCst)
+            && !node.through.is_open()
+            && self.watch.get().is_some_and(|watch| watch.desk().looked_at(node.id))
     }
 
     /// The answer for an open file; with the attributes, where they are at hand.

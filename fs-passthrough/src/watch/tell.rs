@@ -152,7 +152,8 @@ impl State {
         next.ok_or_else(|| self.later.first_key_value().map(|((when, _), _)| *when))
     }
 
-    /// Puts a node down for later, unless it is.
+    /// Puts a node down for later, unless it is. What finds no room is still outdated, so it is put
+    /// down when somebody looks at it.
     fn put_off(&mut self, id: NodeId, news: News) {
         if self.put_off.len() < WAITING_MAX && self.put_off.insert(id) {
             let when = Instant::now() + TRY_AGAIN * (1 << news.tries);
@@ -211,6 +212,17 @@ impl Desk {
     /// A name means something else, or nothing, or something.
     pub(crate) fn name(&self, parent: NodeId, name: &[u8]) {
         self.put(|state| state.put_name(parent, name, Turn::First), &self.for_names);
+    }
+
+    /// Somebody looks at an inode that is outdated and that nobody has open: whoever held it may
+    /// have let go, of which nothing tells. Answers whether the kernel can be made to forget it.
+    pub(crate) fn looked_at(&self, id: NodeId) -> bool {
+        let can_prune = !self.cannot_prune.load(Ordering::Relaxed);
+        if can_prune {
+            // One that is tried again already is not tried more often.
+            self.put(|state| state.put_off(id, News::ATTRIBUTES.owned()), &self.for_nodes);
+        }
+        can_prune
     }
 
     /// Anything may have changed.
@@ -285,6 +297,11 @@ impl Teller {
     pub(crate) fn nodes(&self) {
         while let Some((node, news)) = self.desk.wait(&self.desk.for_nodes, State::next) {
             self.desk.for_sweeps.notify_one();
+            if news.owned && self.writeback {
+                // Before the kernel asks for attributes, which it is not to keep.
+                let find = || self.mirror.upgrade()?.table.get(node).ok();
+                find().inspect(|node| node.outdated.store(true, Ordering::SeqCst));
+            }
             if news.tries == 0 {
                 let offset = if news.data { 0 } else { -1 };
                 let _ = self.tell(&Notification::InvalInode { node, offset, len: 0 });
@@ -299,7 +316,6 @@ impl Teller {
     fn give_up(&self, id: NodeId, news: News) {
         let find = || self.mirror.upgrade()?.table.get(id).ok();
         let Some(node) = find() else { return };
-        node.outdated.store(true, Ordering::SeqCst);
         if node.through.is_open() || self.desk.cannot_prune.load(Ordering::Relaxed) {
             return;
         }

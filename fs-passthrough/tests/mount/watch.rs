@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
 use rustix::io::Errno;
 
 use crate::backing;
@@ -51,6 +51,7 @@ cases!(
     writeback, Plan::new().options(WATCHED);
     dirty_data_outlive_changes_by_others,
     size_and_time_of_an_open_file_show_after_its_end,
+    size_and_time_show_once_a_file_is_held_no_more,
 );
 
 mod unlocked {
@@ -414,4 +415,31 @@ fn size_and_time_of_an_open_file_show_after_its_end(place: &Place) {
     soon("the size", || size(&inside) == size(&outside));
     soon("mtime", || mtime(&inside) == mtime(&outside));
     assert_eq!(fs::read_to_string(&inside).unwrap(), fs::read_to_string(&outside).unwrap());
+}
+
+/// Of what holds a file so, and lets go, the daemon hears nothing.
+fn size_and_time_show_once_a_file_is_held_no_more(place: &Place) {
+    let (inside, outside) = known(place, "f", "short");
+    let held = rustix::fs::open(&inside, OFlags::PATH, Mode::empty()).unwrap();
+    next_tick();
+    write!(open_append(&outside), " and longer").unwrap();
+    // Longer than the kernel is asked without anybody's looking.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(fs::metadata(&inside).unwrap().len(), 5, "it is held, and the kernel owns it");
+    let requests = || {
+        let stats = place.stats();
+        stats.requests("GETATTR") + stats.requests("STATX")
+    };
+    let asked = |times: u64| {
+        let before = requests();
+        assert!((0..times).all(|_| inside.exists()));
+        requests() - before
+    };
+    assert_eq!(asked(5), 5, "attributes are kept");
+    thread::sleep(Duration::from_secs(2));
+    drop(held);
+    soon("the size", || fs::metadata(&inside).unwrap().len() == 16);
+    soon("mtime", || mtime(&inside) == mtime(&outside));
+    assert_eq!(fs::read_to_string(&inside).unwrap(), "short and longer");
+    soon("attributes that are kept", || asked(5) == 0);
 }
