@@ -85,7 +85,7 @@ impl Filesystem for PassthroughFs {
         caller::own_thread(&self.mirror.backing, self.mirror.options.jail.as_deref())?;
         let writeback = agreement.flags.contains(InitFlags::WRITEBACK_CACHE);
         let start = |watch: &Watch| watch.start(&self.mirror, notifier, writeback);
-        self.mirror.watcher().map_or(Ok(()), start)
+        self.mirror.starts().map_or(Ok(()), start)
     }
 
     async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {

@@ -46,7 +46,8 @@ pub struct Mirror {
     pub(crate) waits: Waits,
     pub(crate) figures: Figures,
     pub(crate) options: Options,
-    watch: OnceLock<Watch>,
+    /// Decided when the first shard starts.
+    watch: OnceLock<Option<Watch>>,
 }
 
 impl Mirror {
@@ -64,32 +65,41 @@ impl Mirror {
         Ok(Arc::new(Self { backing, table, files, directories, waits, figures, options, watch }))
     }
 
-    /// Has what others change told to the kernel at once; to be called before anything is served.
-    /// The threads that do it start with the first shard.
+    /// Has what others change told to the kernel at once; to be called once, before anything is
+    /// served. The threads that do it start with the first shard, and tell its session: a mirror
+    /// that is watched is for one.
     ///
     /// # Errors
-    /// Say what is missing: it takes root, and a backing filesystem with file handles and an fsid.
+    /// Say what is missing: it takes root, and a backing filesystem with file handles and an fsid;
+    /// or that it is too late.
     pub fn watch(&self) -> io::Result<()> {
-        let watch = Watch::open(&self.backing)?;
-        let _ = self.watch.set(watch);
-        Ok(())
+        let too_late = || io::Error::new(io::ErrorKind::AlreadyExists, "it is watched or served");
+        if self.watch.get().is_some() {
+            return Err(too_late());
+        }
+        self.watch.set(Some(Watch::open(&self.backing)?)).map_err(|_| too_late())
     }
 
     /// What watches, where something does.
     pub(crate) fn watcher(&self) -> Option<&Watch> {
-        self.watch.get()
+        self.watch.get()?.as_ref()
+    }
+
+    /// Something is served from here on: what does not watch by now never will.
+    pub(crate) fn starts(&self) -> Option<&Watch> {
+        self.watch.get_or_init(|| None).as_ref()
     }
 
     /// Remembers by which name the kernel knows a node, where names are told of.
     pub(crate) fn placed(&self, node: &Node, parent: NodeId, name: &[u8]) {
-        if self.watch.get().is_some() {
+        if self.watcher().is_some() {
             node.is_at(parent, name);
         }
     }
 
     /// The same for what has just been moved there.
     pub(crate) fn moved(&self, parent: &Node, directory: BorrowedFd<'_>, name: &[u8]) {
-        if self.watch.get().is_some()
+        if self.watcher().is_some()
             && let Ok((fd, stat)) = self.backing.lookup(directory, name).and_then(found)
             && let Some(node) = self.table.find(fd.as_fd(), &stat, &self.backing)
         {
@@ -100,7 +110,7 @@ impl Mirror {
     /// How long the kernel may take a name for missing. What it has kept so nobody here knows, so
     /// when events are lost this is how long it goes on.
     pub(crate) fn absent_valid(&self) -> Duration {
-        let limit = if self.watch.get().is_some() { ABSENT_MAX } else { Duration::MAX };
+        let limit = if self.watcher().is_some() { ABSENT_MAX } else { Duration::MAX };
         self.options.entry_timeout.min(limit)
     }
 
@@ -161,7 +171,7 @@ impl Mirror {
     fn is_to_be_forgotten(&self, node: &Node) -> bool {
         node.outdated.load(Ordering::SeqCst)
             && !node.through.is_open()
-            && self.watch.get().is_some_and(|watch| watch.desk().looked_at(node.id))
+            && self.watcher().is_some_and(|watch| watch.desk().looked_at(node.id))
     }
 
     /// The answer for an open file; with the attributes, where they are at hand.
@@ -174,7 +184,7 @@ impl Mirror {
     ) -> Opened {
         let cached = data.cached && !self.options.is_direct();
         let held = Arc::clone(&node);
-        let watch = self.watch.get().map(|watch| Arc::clone(watch.desk()));
+        let watch = self.watcher().map(|watch| Arc::clone(watch.desk()));
         let file = OpenFile::new(node, data, |data| self.register(cx, &held, data), watch);
         let (flags, backing_id) = match file.server {
             Server::Kernel(id) => {
@@ -357,5 +367,19 @@ fn how_cached(cached: bool, keeps: bool) -> FOpenFlags {
         (false, _) => FOpenFlags::DIRECT_IO | FOpenFlags::PARALLEL_DIRECT_WRITES,
         (true, true) => FOpenFlags::KEEP_CACHE,
         (true, false) => FOpenFlags::empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_served_already_cannot_be_watched() {
+        let place = tempfile::tempdir().unwrap();
+        let mirror = Mirror::open(place.path(), Options::default()).unwrap();
+        assert!(mirror.starts().is_none());
+        assert_eq!(mirror.watch().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(mirror.watcher().is_none());
     }
 }
