@@ -209,6 +209,7 @@ impl Contender {
             Kind::Fusewire(transport, more) => {
                 add(&["--log", "error", "--transport", transport, "--writeback", writeback]);
                 add(more);
+                add(row.ours.as_deref().unwrap_or_default());
                 if self.mirrors {
                     add(&["--cache", "always"]);
                     words.push(backing.into());
@@ -274,6 +275,12 @@ fn libfuse_words(example: &str, tuning: Tuning) -> &'static str {
 
 fn start(command: Command, directory: &Path, stop: &Stop) -> Result<Mounted, Failure> {
     Mounted::start(command, directory.to_owned(), stop)
+}
+
+/// Who takes part in a row.
+pub fn of_row(row: &Row, list: &[String]) -> impl Iterator<Item = &'static Contender> {
+    let all = row.ours.is_none();
+    of_group(row.group, list).filter(move |one| all || matches!(one.kind, Kind::Fusewire(..)))
 }
 
 /// Who takes part in the rows of a group.

@@ -166,6 +166,14 @@ impl Mounted {
         Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
     }
 
+    /// Bytes of memory that the daemon has (`VmRSS`); `None` where there is none.
+    #[must_use]
+    pub fn resident(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    }
+
     /// Waits until the daemon has nothing more to do, as for the FORGETs of what was dropped; two
     /// seconds at most.
     pub fn settle(&self) {

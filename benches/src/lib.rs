@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod load;
 pub mod machine;
 pub mod matrix;
+pub mod model;
 pub mod page;
 pub mod pattern;
 pub mod results;

@@ -94,6 +94,10 @@ pub struct Row {
     pub load: Load,
     /// After each measurement.
     pub after: Vec<Load>,
+    /// Options of fusewire's daemons, where nobody else competes.
+    pub ours: Option<Vec<&'static str>>,
+    /// Mounts of each contender, all but one idle.
+    pub mounts: u32,
 }
 
 impl Row {
@@ -117,6 +121,8 @@ impl Row {
             forget: false,
             load,
             after: Vec::new(),
+            ours: None,
+            mounts: 1,
         }
     }
 
@@ -146,6 +152,10 @@ impl Row {
 
     fn forgotten(self) -> Self {
         Self { forget: true, ..self }
+    }
+
+    fn ours(self, options: &[&'static str]) -> Self {
+        Self { ours: Some(options.to_vec()), ..self }
     }
 
     /// A load with the round in it, by which writers are told apart.
@@ -350,13 +360,39 @@ fn programs(scale: &Scale) -> Vec<Row> {
     ]
 }
 
+/// How the cost of fusewire grows: with depth, clients and sizes other rows tell.
+fn growth(scale: &Scale) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let reads = |depth| Load::Transfer(Transfer { depth, ..base(scale) });
+    for (shards, option) in [(1, "1"), (2, "2"), (4, "4")] {
+        let about = "random reads of 4 KiB at depth 32, O_DIRECT, by so many shards";
+        let row = Row::new(&format!("growth/shards-{shards}"), about, reads(32));
+        let row = row.on("4 KiB random reads against shards", shards);
+        rows.push(row.ours(&["--shards", option]).prepared(filled(scale)));
+    }
+    for mounts in [1, 4, 16] {
+        let about = "random reads of 4 KiB, one at a time, O_DIRECT, with idle mounts beside";
+        let row = Row::new(&format!("growth/mounts-{mounts}"), about, reads(1)).ours(&[]);
+        let row = row.on("4 KiB random reads against mounts", u64::from(mounts));
+        rows.push(Row { mounts, ..row.prepared(filled(scale)) });
+    }
+    for count in [scale.list / 100, scale.list / 10, scale.list, 4 * scale.list] {
+        let names = |kind| Load::Names(Names { kind, count, clients: 1 });
+        let about = "LOOKUP of every name of a directory, in order, once all are forgotten";
+        let row = Row::new(&format!("growth/files-{count}"), about, names(NamesKind::Stat));
+        let row = row.on("LOOKUP against files", u64::from(count)).ours(&[]).forgotten();
+        rows.push(row.prepared(names(NamesKind::Create)));
+    }
+    rows
+}
+
 /// The whole matrix.
 #[must_use]
 pub fn rows(scale: &Scale) -> Vec<Row> {
     let mut all = Vec::new();
     for group in [Group::Memory, Group::Tmpfs, Group::Disk] {
-        for row in [nulls, transfers, names, buffered, programs].iter().flat_map(|make| make(scale))
-        {
+        let kinds = [nulls, transfers, names, buffered, programs, growth];
+        for row in kinds.iter().flat_map(|make| make(scale)) {
             // A disk is compared where it matters what lies below; the rest would show the disk.
             let with_disk = [
                 "read/4k-d1",
@@ -374,7 +410,8 @@ pub fn rows(scale: &Scale) -> Vec<Row> {
                 "names/stat-c1",
                 "names/create-c1",
             ];
-            let plots = row.name.starts_with("clients/") || row.name.starts_with("latency/");
+            let plots =
+                ["clients/", "latency/", "growth/"].iter().any(|kind| row.name.starts_with(kind));
             let wanted = match group {
                 Group::Memory => true,
                 Group::Tmpfs => !plots,

@@ -42,6 +42,8 @@ pub struct Runner {
 struct Entrant {
     contender: &'static Contender,
     mounted: Mounted,
+    /// More of its mounts, which nobody uses.
+    _idle: Vec<Mounted>,
     rounds: Vec<Measure>,
 }
 
@@ -78,7 +80,7 @@ impl Runner {
         let hp = |one: &&Contender| {
             one.example() != Some("passthrough_hp") || self.binaries.passthrough_hp.is_some()
         };
-        contender::of_group(row.group, &self.peers).filter(hp).collect()
+        contender::of_row(row, &self.peers).filter(hp).collect()
     }
 
     /// About how long a contender takes in a row.
@@ -101,8 +103,18 @@ impl Runner {
             let base = if row.group == Group::Disk { &disk } else { &work };
             let backing = base.join(format!("backing{number}"));
             let directory = work.join(format!("mount{number}"));
-            match self.enter(contender, row, &directory, &backing) {
-                Ok(mounted) => entrants.push(Entrant { contender, mounted, rounds: Vec::new() }),
+            let entered = self.enter(contender, row, &directory, &backing).and_then(|mounted| {
+                let idle = (1..row.mounts).map(|idle| {
+                    let directory = work.join(format!("mount{number}-{idle}"));
+                    self.start(contender, row, &directory, &backing)
+                });
+                Ok((mounted, idle.collect::<Result<_, _>>()?))
+            });
+            match entered {
+                Ok((mounted, idle)) => {
+                    let rounds = Vec::new();
+                    entrants.push(Entrant { contender, mounted, _idle: idle, rounds });
+                }
                 Err(Trouble::Stopped) => return Err(Stopped),
                 Err(trouble) => note(&mut failures, contender, &trouble),
             }
@@ -163,14 +175,24 @@ impl Runner {
         let parent = directory.parent().unwrap_or(directory);
         fs::create_dir_all(parent)
             .map_err(|e| Trouble::Failed(format!("{}: {e}", parent.display())))?;
-        let mounted = contender.start(&self.tool, &self.binaries, row, directory, backing);
-        let mounted = mounted.map_err(|why| {
-            if self.tool.stop.asked() { Trouble::Stopped } else { Trouble::Failed(why) }
-        })?;
+        let mounted = self.start(contender, row, directory, backing)?;
         for load in &row.prepare {
             self.load(load, &mounted)?;
         }
         Ok(mounted)
+    }
+
+    fn start(
+        &self,
+        contender: &Contender,
+        row: &Row,
+        directory: &Path,
+        backing: &Path,
+    ) -> Result<Mounted, Trouble> {
+        let mounted = contender.start(&self.tool, &self.binaries, row, directory, backing);
+        mounted.map_err(|why| {
+            if self.tool.stop.asked() { Trouble::Stopped } else { Trouble::Failed(why) }
+        })
     }
 
     fn measure(&self, row: &Row, round: u32, mounted: &Mounted) -> Result<Measure, Trouble> {
@@ -206,6 +228,7 @@ impl Runner {
             daemon_cpu,
             machine_cpu: timed.after.1 - timed.before.1,
             latency: timed.outcome.latency,
+            resident: mounted.resident(),
         })
     }
 }

@@ -257,6 +257,7 @@ pub(crate) mod tests {
             daemon_cpu: Some(0.5),
             machine_cpu: 1.0,
             latency: vec![(0.5, 1000), (0.99, 4000)],
+            resident: Some(4 << 20),
         };
         let about = |name: &str| About {
             name: name.to_owned(),

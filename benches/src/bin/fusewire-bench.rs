@@ -16,7 +16,7 @@ use fusewire_benches::machine::{self, Machine};
 use fusewire_benches::matrix::{self, Group, Row};
 use fusewire_benches::results::{FORMAT, Run};
 use fusewire_benches::runner::Runner;
-use fusewire_benches::{Failure, compare, load, page, table};
+use fusewire_benches::{Failure, compare, load, model, page, table};
 
 /// Paired and interleaved measurements of fusewire, its peers and its limits
 #[derive(Debug, Parser)]
@@ -54,6 +54,10 @@ struct Args {
     /// Measure nothing: make the table and the page of a run that --json has written
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     show: Option<PathBuf>,
+    /// Measure nothing: how cost grows in a run that --json has written, and how well that is
+    /// foreseen
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "show"])]
+    model: Option<PathBuf>,
     /// A directory on a disk, for the rows of mirror-disk
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
     disk: PathBuf,
@@ -108,6 +112,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     if let Some(file) = &args.show {
         return tell(args, &Run::read(file)?);
+    }
+    if let Some(file) = &args.model {
+        return say(&model::text(&Run::read(file)?));
     }
     let mut scale = match (args.quick, args.full) {
         (true, _) => matrix::QUICK,
