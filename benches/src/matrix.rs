@@ -5,7 +5,9 @@ use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::load::{Fill, Load, Names, NamesKind, Stream, StreamKind, Transfer, Tree, TreeKind};
+use crate::load::{
+    Database, Fill, Load, Names, NamesKind, Stream, StreamKind, Transfer, Tree, TreeKind,
+};
 
 /// How large things are.
 #[derive(Clone, Copy, Debug)]
@@ -350,13 +352,15 @@ fn programs(scale: &Scale) -> Vec<Row> {
     let build = Row::new("programs/build", about, tree(TreeKind::Build)).writeback();
     let about = "the tree removed";
     let remove = Row::new("programs/remove", about, tree(TreeKind::Remove)).writeback();
-    let about = "transactions as SQLite makes them: journal, pages, two fdatasync, journal removed";
-    let transactions = Load::Tree(Tree { kind: TreeKind::Transactions, count: scale.names / 8 });
+    let database = |log| Load::Database(Database { count: scale.names / 8, log });
+    let rollback = "SQLite, transactions of one row, synchronous, with a rollback journal";
+    let log = "SQLite, transactions of one row, synchronous, with a write-ahead log";
     vec![
         unpack.after(tree(TreeKind::Remove)),
         build.prepared(tree(TreeKind::Unpack)).forgotten(),
         remove.before(tree(TreeKind::Unpack)),
-        Row::new("programs/transactions", about, transactions).writeback(),
+        Row::new("programs/sqlite", rollback, database(false)).writeback(),
+        Row::new("programs/sqlite-wal", log, database(true)).writeback(),
     ]
 }
 
@@ -404,7 +408,8 @@ pub fn rows(scale: &Scale) -> Vec<Row> {
                 "vm/image",
                 "buffered/copy",
                 "buffered/read-cold",
-                "programs/transactions",
+                "programs/sqlite",
+                "programs/sqlite-wal",
                 "programs/unpack",
                 "programs/build",
                 "names/stat-c1",

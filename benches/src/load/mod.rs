@@ -7,6 +7,7 @@
 //!
 //! Never known here: whose directory it is.
 
+mod database;
 mod names;
 mod stream;
 mod transfer;
@@ -20,6 +21,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+pub use database::Database;
 pub use names::{Names, NamesKind};
 pub use stream::{Stream, StreamKind};
 pub use transfer::Transfer;
@@ -42,6 +44,8 @@ pub enum Load {
     Stream(Stream),
     /// Many files as programs use them.
     Tree(Tree),
+    /// A database of SQLite's.
+    Database(Database),
 }
 
 /// A file of the pattern.
@@ -137,6 +141,7 @@ impl Load {
             Self::Names(names) => names.run(directory, fence),
             Self::Stream(stream) => stream.run(directory, fence),
             Self::Tree(tree) => tree.run(directory, fence),
+            Self::Database(database) => database.run(directory, fence),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Many files as programs use them: unpacking sources, building, a database's transactions.
+//! Many files as programs use them: unpacking sources, building.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +17,7 @@ use crate::Failure;
 pub struct Tree {
     /// What is done.
     pub kind: TreeKind,
-    /// How many files, or transactions.
+    /// How many files.
     pub count: u32,
 }
 
@@ -30,8 +30,6 @@ pub enum TreeKind {
     Build,
     /// Away with it. After `Unpack`.
     Remove,
-    /// As SQLite in its mode DELETE: a journal, pages in place, fsync of both, the journal away.
-    Transactions,
 }
 
 const PER_DIRECTORY: u32 = 20;
@@ -58,7 +56,6 @@ impl Tree {
             TreeKind::Remove => {
                 fs::remove_dir_all(&root).map(|()| (u64::from(self.count), 0)).map_err(failed("rm"))
             }
-            TreeKind::Transactions => self.transactions(directory, &mut latency),
         }?;
         let seconds = start.elapsed().as_secs_f64();
         let latency = quantiles(&latency);
@@ -68,7 +65,6 @@ impl Tree {
             TreeKind::Build => self.check(&root, "c").and_then(|()| self.check(&root, "o")),
             TreeKind::Remove if root.exists() => Err("the tree is still there".to_owned()),
             TreeKind::Remove => Ok(()),
-            TreeKind::Transactions => self.check_transactions(directory),
         }
     }
 
@@ -126,47 +122,6 @@ impl Tree {
         }
         Ok(())
     }
-
-    fn transactions(
-        &self,
-        directory: &Path,
-        latency: &mut Histogram<u64>,
-    ) -> Result<(u64, u64), Failure> {
-        const PAGES: u32 = 64;
-        let journal = directory.join("database-journal");
-        let database = directory.join("database");
-        let database =
-            File::options().create(true).truncate(true).read(true).write(true).open(database);
-        let database = database.map_err(failed("open"))?;
-        database.set_len(u64::from(PAGES) * 4096).map_err(failed("truncate"))?;
-        for number in 0..self.count {
-            let since = Instant::now();
-            let place = u64::from(number % PAGES) * 4096;
-            let mut old = [0; 4096];
-            database.read_exact_at(&mut old, place).map_err(failed("read"))?;
-            let mut file = File::create_new(&journal).map_err(failed("create"))?;
-            file.write_all(&[1; 512]).map_err(failed("write"))?;
-            file.write_all(&old).map_err(failed("write"))?;
-            file.sync_data().map_err(failed("fdatasync"))?;
-            database.write_all_at(&number.to_le_bytes(), place).map_err(failed("write"))?;
-            database.sync_data().map_err(failed("fdatasync"))?;
-            drop(file);
-            fs::remove_file(&journal).map_err(failed("unlink"))?;
-            record(latency, since);
-        }
-        Ok((u64::from(self.count), u64::from(self.count) * (512 + 2 * 4096)))
-    }
-
-    fn check_transactions(&self, directory: &Path) -> Result<(), Failure> {
-        let bytes = fs::read(directory.join("database")).map_err(failed("read to check"))?;
-        for number in self.count.saturating_sub(64)..self.count {
-            let place = number as usize % 64 * 4096;
-            if bytes.get(place..place + 4) != Some(&number.to_le_bytes()[..]) {
-                return Err(format!("transaction {number} is lost"));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -188,16 +143,5 @@ mod tests {
         assert!(does(TreeKind::Build).unwrap_err().contains("wrong data"));
         does(TreeKind::Remove).unwrap();
         assert!(does(TreeKind::Remove).is_err(), "nothing is left");
-    }
-
-    #[test]
-    fn transactions_are_kept_and_a_lost_one_is_noticed() {
-        let directory = tempfile::tempdir().unwrap();
-        let tree = Tree { kind: TreeKind::Transactions, count: 70 };
-        assert_eq!(run(&Load::Tree(tree.clone()), directory.path()).unwrap().operations, 70);
-        let database = File::options().write(true).open(directory.path().join("database")).unwrap();
-        database.write_all_at(&[9], 5 * 4096).unwrap();
-        let why = tree.check_transactions(directory.path()).unwrap_err();
-        assert_eq!(why, "transaction 69 is lost");
     }
 }
