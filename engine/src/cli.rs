@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use fusewire_proto::flags::InitFlags;
@@ -87,6 +88,9 @@ pub struct CommonArgs {
     /// Over io_uring, serve a caller that makes one request at a time on its own CPU
     #[arg(long, value_enum, default_value = "on", value_name = "SWITCH")]
     pub follow_callers: Switch,
+    /// On /dev/fuse, look for the next lone request so long before sleeping; 0: sleep at once
+    #[arg(long, value_parser = microseconds, default_value = "50", value_name = "MICROSECONDS")]
+    pub busy_poll: Duration,
     /// Let other users in
     #[arg(long)]
     pub allow_other: bool,
@@ -121,6 +125,15 @@ pub fn size(text: &str) -> std::result::Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
 }
 
+/// Parses a time of at most 10 ms.
+///
+/// # Errors
+/// A text that says what was expected.
+fn microseconds(text: &str) -> std::result::Result<Duration, String> {
+    let number = text.parse().ok().filter(|number| *number <= 10_000);
+    number.map(Duration::from_micros).ok_or_else(|| "expected 0 to 10000 microseconds".to_owned())
+}
+
 impl CommonArgs {
     /// The configuration that the options describe, for the filesystem `name`.
     #[must_use]
@@ -139,6 +152,7 @@ impl CommonArgs {
             .max_write(self.max_write)
             .memory_budget(self.memory_budget)
             .follow_callers(self.follow_callers == Switch::On)
+            .busy_poll(self.busy_poll)
             .allow_other(self.allow_other)
             .options(self.options.clone())
     }
@@ -283,8 +297,7 @@ impl About {
     }
 
     fn json(&self, stats: &Stats) -> Value {
-        let nanoseconds =
-            |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let opcodes = stats.opcodes.iter().map(|(name, one)| {
             let value = json!({
                 "requests": one.requests,
@@ -316,6 +329,7 @@ impl About {
             "undelivered": stats.undelivered,
             "refused": stats.refused,
             "enters": stats.enters,
+            "busy_polled": stats.busy_polled,
             "by_device": stats.by_device,
             "by_uring": stats.by_uring,
         })

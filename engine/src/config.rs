@@ -3,6 +3,7 @@
 //! Never known here: what the kernel offers (`plan`) and what is agreed (proto's `negotiate`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One kibibyte.
 pub const KIB: u64 = 1024;
@@ -40,6 +41,7 @@ pub struct Config {
     pub(crate) max_background: u16,
     pub(crate) read_ahead: u32,
     pub(crate) follow_callers: bool,
+    pub(crate) busy_poll: Duration,
     pub(crate) allow_other: bool,
     pub(crate) default_permissions: bool,
     pub(crate) options: Vec<String>,
@@ -77,6 +79,7 @@ impl Config {
             max_background: 64,
             read_ahead: 1024 * 1024,
             follow_callers: true,
+            busy_poll: Duration::from_micros(50),
             allow_other: false,
             default_permissions: false,
             options: Vec::new(),
@@ -149,6 +152,12 @@ impl Config {
         /// within the CPUs that its thread starts with. Whoever sets a thread's CPUs later is
         /// heeded. Default: yes.
         follow_callers: bool
+    }
+    setter! {
+        /// How long a shard on `/dev/fuse` stays awake for the next lone request, 10 ms at most;
+        /// zero: not at all. It does where the last wait was as short, on half of the CPUs, and
+        /// stands back when somebody else wants its CPU. Default: 50 microseconds.
+        busy_poll: Duration
     }
     setter! {
         /// Lets other users in. Default: no.

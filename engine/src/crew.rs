@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
+use crate::awake::Awake;
 use crate::context::Marks;
 use crate::error::{Error, start};
 use crate::io::Desk;
@@ -290,7 +291,8 @@ impl Seat {
         };
         let peers = Arc::clone(&self.mailboxes);
         let placement = Placement::new(self.terms.plan.follow_callers);
-        Parts { ring, arena, transport, slots, local: Rc::new(local), placement, peers }
+        let awake = Awake::new(self.terms.plan.busy_poll);
+        Parts { ring, arena, transport, slots, local: Rc::new(local), placement, awake, peers }
     }
 
     fn memory(&self, slots: usize) -> Result<(Ring, Rc<Arena>), Refusal> {

@@ -23,6 +23,7 @@
 //! * **I9** a slot is not answered while an operation of its handler on a file is in flight (`io`).
 //! * **I8** no byte of one request reaches another's answer: only what was filled is sent.
 
+mod awake;
 mod backing;
 mod config;
 mod context;

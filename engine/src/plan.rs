@@ -3,6 +3,8 @@
 //! Pure: the same inputs give the same plan, with its reasons. Never known here: files and system
 //! calls; `session` looks around and carries the plan out.
 
+use std::time::Duration;
+
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::negotiate::URING_PAYLOAD_MIN;
 
@@ -16,6 +18,8 @@ const DEPTH_MIN: usize = 4;
 const DEPTH_DEFAULT: usize = 32;
 const DEPTH_MAX: usize = 1024;
 const SHARDS_MAX: usize = 16;
+/// Who looks for longer than that takes a CPU for a wake-up that he would not notice.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 /// Slots of the classic lane beside FUSE-over-io_uring.
 const LANE_SLOTS: usize = 2;
 /// A payload must hold any attribute value and name, on either transport.
@@ -65,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) depth: usize,
     /// Whether shards join lone callers on their CPUs.
     pub(crate) follow_callers: bool,
+    /// How long shards stay awake; zero where they never do.
+    pub(crate) busy_poll: Duration,
     pub(crate) lane_slots: usize,
     pub(crate) max_write: u64,
     pub(crate) payload_len: u64,
@@ -123,7 +129,21 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
     }
     let depth = config.queue_depth.unwrap_or(DEPTH_DEFAULT).min(allowed).min(DEPTH_MAX);
     let follow_callers = config.follow_callers && transport == TransportKind::Uring;
-    Ok(Plan { transport, why, shards, depth, follow_callers, lane_slots, max_write, payload_len })
+    let busy_poll = match transport {
+        TransportKind::Uring => Duration::ZERO,
+        TransportKind::Device => config.busy_poll.min(BUSY_POLL_MAX),
+    };
+    Ok(Plan {
+        transport,
+        why,
+        shards,
+        depth,
+        follow_callers,
+        busy_poll,
+        lane_slots,
+        max_write,
+        payload_len,
+    })
 }
 
 /// The INIT flags to ask for, of those that filesystem and engine can honour and the kernel offers.

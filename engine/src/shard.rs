@@ -22,6 +22,7 @@ use fusewire_proto::abi::InHeader;
 use fusewire_proto::dirent::{DirentPlusReader, LookUp};
 use fusewire_proto::{Errno, LookupCount, NodeId, Opcode, Operation, Unique};
 
+use crate::awake::Awake;
 use crate::io;
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::placement::Placement;
@@ -53,6 +54,7 @@ pub(crate) struct Parts<T> {
     pub(crate) slots: usize,
     pub(crate) local: Rc<Local>,
     pub(crate) placement: Placement,
+    pub(crate) awake: Awake,
     /// Mailboxes of all shards, this one's included: an interrupt may concern any of them.
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
 }
@@ -79,6 +81,7 @@ struct Shard<T, F, M, U> {
     undo: U,
     local: Rc<Local>,
     placement: Placement,
+    awake: Awake,
     peers: Arc<[Arc<Mailbox>]>,
     ready: Vec<usize>,
     taken: Vec<(Key, i32)>,
@@ -116,6 +119,7 @@ where
             undo,
             local: parts.local,
             placement: parts.placement,
+            awake: parts.awake,
             peers: parts.peers,
             ready: Vec::with_capacity(parts.slots),
             taken: Vec::with_capacity(parts.slots * 2 + 8),
@@ -150,7 +154,9 @@ where
         self.transport.arm(&mut self.ring, &self.arena)?;
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
-        self.ring.turn(wait)?;
+        if self.awake.turn(&mut self.ring, wait)? {
+            self.local.stats.busy_polled.add(1);
+        }
         if self.ring.all_submitted() {
             self.submitting.clear();
         }

@@ -73,6 +73,8 @@ pub(crate) struct ShardStats {
     pub(crate) refused: Counter,
     /// System calls that submitted or waited.
     pub(crate) enters: Counter,
+    /// Waits of shards that something came for while they were awake.
+    pub(crate) busy_polled: Counter,
     /// Requests that came over `/dev/fuse`.
     pub(crate) by_device: Counter,
     /// Requests that came over FUSE-over-io_uring.
@@ -89,6 +91,7 @@ impl Default for ShardStats {
             undelivered: Counter::default(),
             refused: Counter::default(),
             enters: Counter::default(),
+            busy_polled: Counter::default(),
             by_device: Counter::default(),
             by_uring: Counter::default(),
         }
@@ -145,8 +148,11 @@ pub struct Stats {
     /// Answers that the kernel refuses for what they say: mistakes of the filesystem, which the
     /// log names. Counted by debug builds only.
     pub refused: u64,
-    /// System calls of the shards that submitted or waited: io_uring_enter(2) and poll(2).
+    /// System calls of the shards that submitted or waited: io_uring_enter(2) and poll(2), without
+    /// those of a shard that stays awake.
     pub enters: u64,
+    /// Waits for `/dev/fuse` that ended before the shard slept ([`crate::Config::busy_poll`]).
+    pub busy_polled: u64,
     /// Requests that came over `/dev/fuse`.
     pub by_device: u64,
     /// Requests that came over FUSE-over-io_uring.
@@ -171,6 +177,7 @@ impl Stats {
             undelivered: total(|shard| &shard.undelivered),
             refused: total(|shard| &shard.refused),
             enters: total(|shard| &shard.enters),
+            busy_polled: total(|shard| &shard.busy_polled),
             by_device: total(|shard| &shard.by_device),
             by_uring: total(|shard| &shard.by_uring),
         }

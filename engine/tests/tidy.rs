@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("error", 0),
     ("stats", 0),
     ("slot", 1),
+    ("awake", 1),
     ("placement", 1),
     ("plan", 1),
     ("reply", 1),

@@ -11,6 +11,7 @@ pub(crate) mod guard;
 pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod plain;
+mod restrict;
 pub(crate) mod ring;
 
 /// What a completion belongs to; chosen by the caller, brought back by the kernel.

@@ -1,12 +1,13 @@
 //! Operations of `ring` by plain system calls: all where rings are forbidden, and otherwise those
 //! on the device while the ring has nothing to do.
 //!
-//! Writes are made at once, reads wait for `poll(2)`.
+//! Writes are made at once, reads wait for `poll(2)`, or are tried again and again for a while.
 //!
 //! Never known here: requests and replies. Neighbour: `ring`, whose contract this keeps.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
 use nix::errno::Errno;
@@ -43,6 +44,24 @@ impl Pending {
         matches!(self.operation, Operation::Read { .. })
     }
 }
+
+/// How a wait without sleep has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// With a completion.
+    Came,
+    /// What was to be heard beside is there to be taken.
+    Heard,
+    /// Somebody else has had the CPU meanwhile.
+    Preempted,
+    /// With nothing in all the time.
+    InVain,
+}
+
+/// From one look to the next it takes a system call or two, or else the thread did not run.
+const AWAY: Duration = Duration::from_micros(10);
+/// Of so many looks one is at everything, and the others at the message that is waited for.
+const LOOKS: u32 = 8;
 
 /// Operations that have not completed.
 #[derive(Debug, Default)]
@@ -117,6 +136,46 @@ impl Plain {
         });
         self.pending = pending;
         Ok(heard)
+    }
+
+    /// Looks for something to read, or for `also`, until there is, for `limit` at most.
+    pub(crate) fn watch(
+        &mut self,
+        limit: Duration,
+        also: Option<RawFd>,
+        completed: &mut Vec<(Key, i32)>,
+    ) -> io::Result<Watch> {
+        let start = Instant::now();
+        let mut last = Duration::ZERO;
+        for look in 1.. {
+            if look % LOOKS != 0 {
+                self.try_read(completed);
+            } else if self.turn(0, also, completed)? {
+                return Ok(Watch::Heard);
+            }
+            if !completed.is_empty() {
+                return Ok(Watch::Came);
+            }
+            let now = start.elapsed();
+            if now - last > AWAY {
+                return Ok(Watch::Preempted);
+            }
+            if now >= limit {
+                break;
+            }
+            last = now;
+        }
+        Ok(Watch::InVain)
+    }
+
+    /// Tries the oldest read without asking whether it can run.
+    fn try_read(&mut self, completed: &mut Vec<(Key, i32)>) {
+        let read = self.pending.iter().position(Pending::is_read);
+        if let Some((at, result)) = read.and_then(|at| Some((at, attempt(&self.pending[at])?))) {
+            let one = self.pending.remove(at);
+            self.reads -= 1;
+            completed.push((one.key, result));
+        }
     }
 
     fn asked(&self, fd: RawFd) -> Option<usize> {

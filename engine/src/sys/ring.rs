@@ -22,14 +22,14 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::register::Restriction;
 use io_uring::squeue::Entry128;
-use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::Key;
 use super::arena::{Lent, Memory};
 use super::file::{FileOperation, length};
-use super::plain::{self, Plain};
+use super::plain::{self, Plain, Watch};
+use super::restrict::restrict;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,12 +263,31 @@ impl Ring {
         self.in_flight == usize::from(self.watched.is_some())
     }
 
+    /// Whether all is done by system calls.
+    fn is_left_out(&self) -> bool {
+        let forbidden = matches!(self.backend, Backend::Forbidden);
+        forbidden || self.is_idle() && self.plain.reads() <= 1
+    }
+
+    /// Where the ring is left out: waits for what is to be read as [`Ring::turn`] does, but awake,
+    /// and for `limit` at most. These looks are not counted as enters.
+    pub(crate) fn watch(&mut self, limit: Duration) -> io::Result<Watch> {
+        if !self.is_left_out() || self.plain.reads() == 0 {
+            return Ok(Watch::InVain);
+        }
+        let also = self.watched.map(|(_, fd)| fd);
+        let ended = self.plain.watch(limit, also, &mut self.completed)?;
+        if ended == Watch::Heard {
+            self.enter(0)?;
+        }
+        Ok(ended)
+    }
+
     /// Submits what was pushed and waits until `wait` completions are there (0: does not wait), or
     /// with the ring left out until there is one more.
     pub(crate) fn turn(&mut self, wait: usize) -> io::Result<()> {
         let wait = wait.saturating_sub(self.completed.len());
-        let forbidden = matches!(self.backend, Backend::Forbidden);
-        if forbidden || self.is_idle() && self.plain.reads() <= 1 {
+        if self.is_left_out() {
             self.enters += 1;
             let watched = self.watched.map(|(_, fd)| fd);
             let heard = self.plain.turn(wait, watched, &mut self.completed)?;
@@ -367,30 +386,6 @@ impl Ring {
     }
 }
 
-/// Every operation that is pushed above.
-const OPERATIONS: [u8; 8] = [
-    opcode::AsyncCancel::CODE,
-    opcode::Fallocate::CODE,
-    opcode::Fsync::CODE,
-    opcode::PollAdd::CODE,
-    opcode::Read::CODE,
-    opcode::UringCmd80::CODE,
-    opcode::Write::CODE,
-    opcode::Writev::CODE,
-];
-
-/// Has the kernel refuse anything else for good, as no seccomp filter sees what goes by a ring, and
-/// starts the ring. Kernel: io_uring/register.c, `io_register_restrictions`, since 5.10.
-fn restrict(ring: &Submitter<'_>) -> io::Result<()> {
-    const SYNC_CANCEL: u8 = 24; // IORING_REGISTER_SYNC_CANCEL
-    let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
-    let mut allowed: Vec<_> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
-    allowed.push(Restriction::sqe_flags_allowed(flags.bits()));
-    allowed.push(Restriction::register_op(SYNC_CANCEL));
-    ring.register_restrictions(&mut allowed)?;
-    ring.register_enable_rings()
-}
-
 /// Sets `sqe.len`, which the builder of commands lacks: the kernel wants the number of segments
 /// there (`fs/fuse/dev_uring.c, fuse_uring_get_iovec_from_sqe`).
 fn with_len(mut entry: Entry128, count: usize) -> Entry128 {
@@ -405,116 +400,4 @@ fn with_len(mut entry: Entry128, count: usize) -> Entry128 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-    use std::rc::Rc;
-    use std::time::Instant;
-
-    use nix::sys::eventfd::{EfdFlags, EventFd};
-
-    use super::super::arena::Arena;
-    use super::*;
-
-    /// A ring, where rings are allowed; they must be where mounts must.
-    fn some_ring() -> Option<Ring> {
-        let required = std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_some();
-        Ring::new(8).inspect_err(|why| assert!(!required, "no ring: {why}")).ok()
-    }
-
-    #[test]
-    fn a_ring_takes_its_own_operations_only() {
-        let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
-        ring.push(Entry128::from(opcode::Nop::new().build().user_data(7))).unwrap();
-        let openat = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/".as_ptr()).build();
-        ring.push(Entry128::from(openat.user_data(8))).unwrap();
-        ring.turn(2).unwrap();
-        let mut taken = Vec::new();
-        ring.completions(&mut taken);
-        assert_eq!(taken, [(7, -libc::EACCES), (8, -libc::EACCES)]);
-        let Backend::Uring(uring) = &ring.backend else { unreachable!("a real ring") };
-        let registered = uring.submitter().register_files(&[0]);
-        assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
-        let zero = std::fs::File::open("/dev/zero").unwrap();
-        let mut bytes = [1; 8];
-        let at = Memory { at: bytes.as_mut_ptr(), len: bytes.len() };
-        let read = FileOperation::Read { at, offset: 0 };
-        ring.file(9, zero.as_raw_fd(), read).unwrap();
-        ring.turn(1).unwrap();
-        taken.clear();
-        ring.completions(&mut taken);
-        assert_eq!((taken, bytes), (vec![(9, 8)], [0; 8]));
-    }
-
-    /// A slot's frame, and an eventfd in the place of the device.
-    fn device() -> (Rc<Arena>, EventFd) {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        (Arena::new(2, 8192, 4096).unwrap(), EventFd::from_value_and_flags(0, flags).unwrap())
-    }
-
-    fn taken(ring: &mut Ring, wait: usize) -> Vec<(Key, i32)> {
-        ring.turn(wait).unwrap();
-        let mut taken = Vec::new();
-        ring.completions(&mut taken);
-        taken
-    }
-
-    #[test]
-    fn a_ring_is_left_out_while_one_read_waits_alone() {
-        let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
-        let (arena, device) = device();
-        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
-        let (pipe, end) = nix::unistd::pipe().unwrap();
-        let read = |ring: &mut Ring, key, slot| {
-            ring.read_frame(key, device.as_fd(), &arena.hold(slot).lend());
-        };
-        ring.poll_readable(1, bell.as_fd());
-        read(&mut ring, 2, 0);
-        assert_eq!(taken(&mut ring, 0), []);
-        device.write(1).unwrap();
-        assert_eq!(taken(&mut ring, 1), [(2, 8)]);
-        assert_eq!((ring.in_flight, ring.plain.reads()), (0, 0), "the ring had nothing");
-        arena.reclaim(0);
-
-        // An operation on a file takes all that waits with it.
-        let mut byte = [0];
-        let at = Memory { at: byte.as_mut_ptr(), len: 1 };
-        ring.file(3, pipe.as_raw_fd(), FileOperation::Read { at, offset: u64::MAX }).unwrap();
-        read(&mut ring, 4, 0);
-        assert_eq!(taken(&mut ring, 0), []);
-        assert_eq!((ring.in_flight, ring.plain.reads()), (3, 0));
-        device.write(1).unwrap();
-        assert_eq!(taken(&mut ring, 1), [(4, 8)]);
-        arena.reclaim(0);
-        nix::unistd::write(&end, b"x").unwrap();
-        assert_eq!(taken(&mut ring, 1), [(3, 1)]);
-
-        // The poll stays with the ring, and is heard all the same.
-        read(&mut ring, 5, 0);
-        bell.write(1).unwrap();
-        assert_eq!(taken(&mut ring, 1), [(1, 1)]);
-        assert_eq!((ring.in_flight, ring.plain.reads()), (0, 1));
-        // A second read asks for turns that take many.
-        read(&mut ring, 6, 1);
-        assert_eq!(taken(&mut ring, 0), []);
-        assert_eq!((ring.in_flight, ring.plain.reads()), (2, 0));
-        ring.cancel_all();
-        let mut ended = taken(&mut ring, 2);
-        ended.sort_unstable();
-        assert_eq!(ended, [(5, -libc::ECANCELED), (6, -libc::ECANCELED)]);
-        (0..2).for_each(|slot| arena.reclaim(slot));
-    }
-
-    #[test]
-    fn what_waits_without_a_ring_is_cancelled_too() {
-        for mut ring in some_ring().into_iter().chain([Ring::plain()]) {
-            let (arena, device) = device();
-            ring.read_frame(1, device.as_fd(), &arena.hold(0).lend());
-            ring.cancel_all();
-            let start = Instant::now();
-            ring.turn_within(1, Duration::from_secs(20)).unwrap();
-            assert!(start.elapsed().as_secs() < 10, "it looked at the ring alone");
-            assert_eq!(taken(&mut ring, 0), [(1, -libc::ECANCELED)]);
-            arena.reclaim(0);
-        }
-    }
-}
+mod tests;

@@ -41,6 +41,7 @@ mod attributes;
 mod filesystem;
 mod stress;
 
+mod awake;
 mod clients;
 mod lifecycle;
 mod limits;

@@ -76,6 +76,8 @@ fn wrong_options_are_named() {
         &["--no-such-option"][..],
         &["--transport", "pigeon"],
         &["--writeback", "maybe"],
+        &["--busy-poll", "10001"],
+        &["--busy-poll", "soon"],
         &["--max-write", "garbage"],
         &["--max-write=-5"],
         &["--max-write", "12Q"],

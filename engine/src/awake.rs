@@ -1,0 +1,117 @@
+//! Whether a shard looks for the next lone request of `/dev/fuse` before it sleeps.
+//!
+//! Who makes one request after the other waits for two wakes each time, of the shard and of
+//! himself, and to wake a CPU takes longer than most requests. A shard that stays awake for some
+//! microseconds saves the first. It does so only
+//! - where the last wait was as short: nobody stays awake on a mount that is not used,
+//! - on half of the CPUs, over all sessions of the process,
+//! - where nobody else wants its CPU: who was preempted meanwhile stands back for a while.
+//!
+//! FUSE-over-io_uring has another way to the same end (`placement`). Never known here: what the
+//! requests are. Neighbour: `shard`.
+
+use std::io::Result;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::sys::plain::Watch;
+use crate::sys::ring::Ring;
+
+/// Shards of this process that are awake for nothing.
+static AWAKE: AtomicUsize = AtomicUsize::new(0);
+/// Waits at most for which a shard stands back.
+const SHY_MAX: u32 = 4096;
+
+/// What one shard knows about its waits.
+#[derive(Debug)]
+pub(crate) struct Awake {
+    limit: Duration,
+    /// How many shards may be awake.
+    most: usize,
+    /// Whether the last wait was no longer than the limit.
+    soon: bool,
+    /// Waits for which it stands back still, and the next time.
+    rest: u32,
+    shy: u32,
+}
+
+impl Awake {
+    /// Stays awake for `limit`; not at all if that is zero.
+    pub(crate) fn new(limit: Duration) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { limit, most: cpus / 2, soon: false, rest: 0, shy: 1 }
+    }
+
+    /// As [`Ring::turn`]. Tells whether something came while the shard was awake.
+    pub(crate) fn turn(&mut self, ring: &mut Ring, wait: usize) -> Result<bool> {
+        if wait == 0 || self.limit.is_zero() {
+            return ring.turn(wait).map(|()| false);
+        }
+        let start = Instant::now();
+        if self.is_due() {
+            let ended = self.watch(ring)?;
+            self.ended(ended);
+            if matches!(ended, Watch::Came | Watch::Heard) {
+                return Ok(ended == Watch::Came);
+            }
+        }
+        ring.turn(wait)?;
+        self.soon = start.elapsed() <= self.limit;
+        Ok(false)
+    }
+
+    fn watch(&self, ring: &mut Ring) -> Result<Watch> {
+        let others = AWAKE.fetch_add(1, Ordering::Relaxed);
+        let ended = if others < self.most { ring.watch(self.limit) } else { Ok(Watch::InVain) };
+        AWAKE.fetch_sub(1, Ordering::Relaxed);
+        ended
+    }
+
+    fn is_due(&mut self) -> bool {
+        let stands_back = self.rest > 0;
+        self.rest = self.rest.saturating_sub(1);
+        self.soon && !stands_back
+    }
+
+    fn ended(&mut self, how: Watch) {
+        match how {
+            Watch::Came => self.shy -= self.shy / 8,
+            Watch::Preempted => {
+                self.shy = (self.shy * 2).min(SHY_MAX);
+                self.rest = self.shy;
+            }
+            Watch::Heard | Watch::InVain => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_awake_after_a_short_wait_only() {
+        let mut awake = Awake::new(Duration::from_micros(50));
+        assert!(!awake.is_due(), "before any wait");
+        awake.soon = true;
+        assert!(awake.is_due());
+    }
+
+    #[test]
+    fn who_was_preempted_stands_back_ever_longer_and_comes_back() {
+        let mut awake = Awake { soon: true, ..Awake::new(Duration::from_micros(50)) };
+        let stands_back = |awake: &mut Awake| (0..).take_while(|_| !awake.is_due()).count();
+        let times = [(); 14].map(|()| {
+            awake.ended(Watch::Preempted);
+            stands_back(&mut awake)
+        });
+        assert_eq!(times[..4], [2, 4, 8, 16]);
+        assert_eq!(times[13], 4096);
+        for _ in 0..64 {
+            assert!(awake.is_due());
+            awake.ended(Watch::Came);
+        }
+        awake.ended(Watch::Preempted);
+        assert!(stands_back(&mut awake) < 32);
+    }
+}

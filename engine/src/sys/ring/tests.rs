@@ -1,0 +1,143 @@
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::super::arena::Arena;
+use super::*;
+
+/// A ring, where rings are allowed; they must be where mounts must.
+fn some_ring() -> Option<Ring> {
+    let required = std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_some();
+    Ring::new(8).inspect_err(|why| assert!(!required, "no ring: {why}")).ok()
+}
+
+#[test]
+fn a_ring_takes_its_own_operations_only() {
+    let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
+    ring.push(Entry128::from(opcode::Nop::new().build().user_data(7))).unwrap();
+    let openat = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/".as_ptr()).build();
+    ring.push(Entry128::from(openat.user_data(8))).unwrap();
+    ring.turn(2).unwrap();
+    let mut taken = Vec::new();
+    ring.completions(&mut taken);
+    assert_eq!(taken, [(7, -libc::EACCES), (8, -libc::EACCES)]);
+    let Backend::Uring(uring) = &ring.backend else { unreachable!("a real ring") };
+    let registered = uring.submitter().register_files(&[0]);
+    assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
+    let zero = std::fs::File::open("/dev/zero").unwrap();
+    let mut bytes = [1; 8];
+    let at = Memory { at: bytes.as_mut_ptr(), len: bytes.len() };
+    let read = FileOperation::Read { at, offset: 0 };
+    ring.file(9, zero.as_raw_fd(), read).unwrap();
+    ring.turn(1).unwrap();
+    taken.clear();
+    ring.completions(&mut taken);
+    assert_eq!((taken, bytes), (vec![(9, 8)], [0; 8]));
+}
+
+/// A slot's frame, and an eventfd in the place of the device.
+fn device() -> (Rc<Arena>, EventFd) {
+    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+    (Arena::new(2, 8192, 4096).unwrap(), EventFd::from_value_and_flags(0, flags).unwrap())
+}
+
+fn taken(ring: &mut Ring, wait: usize) -> Vec<(Key, i32)> {
+    ring.turn(wait).unwrap();
+    let mut taken = Vec::new();
+    ring.completions(&mut taken);
+    taken
+}
+
+#[test]
+fn a_ring_is_left_out_while_one_read_waits_alone() {
+    let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
+    let (arena, device) = device();
+    let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+    let (pipe, end) = nix::unistd::pipe().unwrap();
+    let read = |ring: &mut Ring, key, slot| {
+        ring.read_frame(key, device.as_fd(), &arena.hold(slot).lend());
+    };
+    ring.poll_readable(1, bell.as_fd());
+    read(&mut ring, 2, 0);
+    assert_eq!(taken(&mut ring, 0), []);
+    device.write(1).unwrap();
+    assert_eq!(taken(&mut ring, 1), [(2, 8)]);
+    assert_eq!((ring.in_flight, ring.plain.reads()), (0, 0), "the ring had nothing");
+    arena.reclaim(0);
+
+    // An operation on a file takes all that waits with it.
+    let mut byte = [0];
+    let at = Memory { at: byte.as_mut_ptr(), len: 1 };
+    ring.file(3, pipe.as_raw_fd(), FileOperation::Read { at, offset: u64::MAX }).unwrap();
+    read(&mut ring, 4, 0);
+    assert_eq!(taken(&mut ring, 0), []);
+    assert_eq!((ring.in_flight, ring.plain.reads()), (3, 0));
+    device.write(1).unwrap();
+    assert_eq!(taken(&mut ring, 1), [(4, 8)]);
+    arena.reclaim(0);
+    nix::unistd::write(&end, b"x").unwrap();
+    assert_eq!(taken(&mut ring, 1), [(3, 1)]);
+
+    // The poll stays with the ring, and is heard all the same.
+    read(&mut ring, 5, 0);
+    bell.write(1).unwrap();
+    assert_eq!(taken(&mut ring, 1), [(1, 1)]);
+    assert_eq!((ring.in_flight, ring.plain.reads()), (0, 1));
+    // A second read asks for turns that take many.
+    read(&mut ring, 6, 1);
+    assert_eq!(taken(&mut ring, 0), []);
+    assert_eq!((ring.in_flight, ring.plain.reads()), (2, 0));
+    ring.cancel_all();
+    let mut ended = taken(&mut ring, 2);
+    ended.sort_unstable();
+    assert_eq!(ended, [(5, -libc::ECANCELED), (6, -libc::ECANCELED)]);
+    (0..2).for_each(|slot| arena.reclaim(slot));
+}
+
+#[test]
+fn it_is_watched_awake_for_messages_and_the_bell() {
+    for mut ring in some_ring().into_iter().chain([Ring::plain()]) {
+        let (arena, device) = device();
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        let limit = Duration::from_millis(2);
+        // A thread that waits to run, as on a busy machine, has not looked in vain.
+        let watched = |ring: &mut Ring| loop {
+            match ring.watch(limit).unwrap() {
+                Watch::Preempted => {}
+                ended => break ended,
+            }
+        };
+        ring.poll_readable(1, bell.as_fd());
+        assert_eq!(ring.watch(limit).unwrap(), Watch::InVain, "nothing is to be read");
+        ring.read_frame(2, device.as_fd(), &arena.hold(0).lend());
+        let start = Instant::now();
+        assert_eq!(watched(&mut ring), Watch::InVain);
+        assert!(start.elapsed() >= limit);
+        device.write(1).unwrap();
+        assert_eq!(watched(&mut ring), Watch::Came);
+        assert_eq!(taken(&mut ring, 1), [(2, 8)], "and turns no more");
+        arena.reclaim(0);
+        ring.read_frame(3, device.as_fd(), &arena.hold(0).lend());
+        bell.write(1).unwrap();
+        assert_eq!(watched(&mut ring), Watch::Came, "the bell");
+        assert_eq!(taken(&mut ring, 1), [(1, 1)]);
+        ring.cancel_all();
+        arena.reclaim(0);
+    }
+}
+
+#[test]
+fn what_waits_without_a_ring_is_cancelled_too() {
+    for mut ring in some_ring().into_iter().chain([Ring::plain()]) {
+        let (arena, device) = device();
+        ring.read_frame(1, device.as_fd(), &arena.hold(0).lend());
+        ring.cancel_all();
+        let start = Instant::now();
+        ring.turn_within(1, Duration::from_secs(20)).unwrap();
+        assert!(start.elapsed().as_secs() < 10, "it looked at the ring alone");
+        assert_eq!(taken(&mut ring, 0), [(1, -libc::ECANCELED)]);
+        arena.reclaim(0);
+    }
+}

@@ -1,0 +1,77 @@
+//! A shard on `/dev/fuse` waits awake for who makes one request after the other, and for nobody
+//! else.
+
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::system::run_limited;
+use crate::common::{Daemon, Setup, Transport, drills};
+
+drills!(
+    a_lone_caller_is_met_awake,
+    nobody_is_met_awake_where_that_is_not_wanted,
+    a_mount_that_nobody_uses_takes_no_cpu,
+);
+
+const LONG: &[&str] = &["--busy-poll", "10000"];
+
+/// One LOOKUP after the other.
+fn lookups(daemon: &Daemon) {
+    let script = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
+    let run = run_limited(Command::new("sh").args(["-c", script]).arg(daemon.mountpoint()));
+    assert!(run.as_ref().is_ok_and(|(status, _)| status.success()), "{run:?}");
+}
+
+fn busy_polled(daemon: &Daemon) -> u64 {
+    daemon.stats().number("busy_polled")
+}
+
+fn a_lone_caller_is_met_awake(transport: Transport) {
+    let mut daemon = Daemon::start(&Setup::new(transport).with(LONG));
+    // Half of one CPU is none, and who has to share all CPUs stands back.
+    let can_be = transport == Transport::Device
+        && std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        lookups(&daemon);
+        let met = busy_polled(&daemon);
+        if !can_be {
+            assert_eq!(met, 0);
+            break;
+        }
+        if met > 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "every request found the daemon asleep");
+    }
+    daemon.umount();
+}
+
+fn nobody_is_met_awake_where_that_is_not_wanted(transport: Transport) {
+    let mut daemon = Daemon::start(&Setup::new(transport).with(&["--busy-poll", "0"]));
+    lookups(&daemon);
+    assert_eq!(busy_polled(&daemon), 0);
+    daemon.umount();
+}
+
+/// Clock ticks that a process has had, of 10 ms.
+fn ticks(daemon: &Daemon) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid().as_raw_nonzero()));
+    let stat = stat.unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+fn a_mount_that_nobody_uses_takes_no_cpu(transport: Transport) {
+    let mut daemon = Daemon::start(&Setup::new(transport).with(LONG));
+    lookups(&daemon);
+    // The last one is waited for in vain.
+    sleep(Duration::from_millis(200));
+    let before = ticks(&daemon);
+    sleep(Duration::from_secs(1));
+    let taken = ticks(&daemon) - before;
+    assert!(taken <= 2, "{taken} ticks");
+    daemon.umount();
+}
