@@ -1,8 +1,8 @@
-//! How cost grows, and how well a model foresees it: of each curve two places make the model, and
-//! the others say how far it is off.
+//! How cost grows, and how well a model foresees it: the first place of a curve, or the first and
+//! the last, make the model, and the others say how far it is off.
 //!
-//! A model has two constants, so that it can be carried to another machine by hand. Which form it
-//! has follows from what the curve goes against ([`Axis`]).
+//! A model has two constants at most, so that it can be carried to another machine by hand. Which
+//! form it has follows from what the curve goes against ([`Axis`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,7 +18,8 @@ enum Axis {
     InFlight,
     /// Bytes of a request: `time = fixed + n * per byte`.
     Size,
-    /// Shards: each has a CPU, and clients take the rest.
+    /// Shards: each has a CPU, and clients take the rest. Made of the CPU times at the first place,
+    /// so that its own rate, too, is foreseen.
     Shards,
     /// What is there besides: nothing changes but memory.
     Beside,
@@ -218,7 +219,7 @@ pub fn models(run: &Run) -> Vec<Model> {
             if axis == Axis::Beside
                 && let Some(memory) = memory(&points)
             {
-                add("memory of the daemon, ", memory);
+                add("memory of all daemons, ", memory);
             }
         }
     }
@@ -229,7 +230,8 @@ pub fn models(run: &Run) -> Vec<Model> {
 #[must_use]
 pub fn text(run: &Run) -> String {
     let mut text = String::from(
-        "place: measured, foreseen (error); the model was made of the places without an error\n",
+        "place: measured, foreseen (error); a place without an error was given to the model, and \
+         of shards the CPU times at the first\n",
     );
     for model in models(run) {
         let worst = model

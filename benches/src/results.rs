@@ -78,7 +78,7 @@ pub struct Measure {
     pub machine_cpu: f64,
     /// Quantiles of the latency: `(quantile, nanoseconds)`.
     pub latency: Vec<(f64, u64)>,
-    /// Bytes of memory that the daemon has afterwards, if there is one.
+    /// Bytes of memory that the daemon has afterwards, if there is one; of all of the row's mounts.
     #[serde(default)]
     pub resident: Option<u64>,
 }

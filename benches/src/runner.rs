@@ -43,7 +43,7 @@ struct Entrant {
     contender: &'static Contender,
     mounted: Mounted,
     /// More of its mounts, which nobody uses.
-    _idle: Vec<Mounted>,
+    idle: Vec<Mounted>,
     rounds: Vec<Measure>,
 }
 
@@ -113,7 +113,7 @@ impl Runner {
             match entered {
                 Ok((mounted, idle)) => {
                     let rounds = Vec::new();
-                    entrants.push(Entrant { contender, mounted, _idle: idle, rounds });
+                    entrants.push(Entrant { contender, mounted, idle, rounds });
                 }
                 Err(Trouble::Stopped) => return Err(Stopped),
                 Err(trouble) => note(&mut failures, contender, &trouble),
@@ -128,7 +128,9 @@ impl Runner {
             for mut entrant in entrants {
                 bar.set_message(format!("{} {}", row.name, entrant.contender.name));
                 match self.measure(row, round, &entrant.mounted) {
-                    Ok(measure) => {
+                    Ok(mut measure) => {
+                        let all = [&entrant.mounted].into_iter().chain(&entrant.idle);
+                        measure.resident = all.map(Mounted::resident).sum();
                         entrant.rounds.push(measure);
                         left.push(entrant);
                     }
@@ -228,7 +230,7 @@ impl Runner {
             daemon_cpu,
             machine_cpu: timed.after.1 - timed.before.1,
             latency: timed.outcome.latency,
-            resident: mounted.resident(),
+            resident: None,
         })
     }
 }

@@ -5,7 +5,8 @@
 //! microseconds saves the first. It does so only
 //! - where the last wait was as short: nobody stays awake on a mount that is not used,
 //! - on half of the CPUs, over all sessions of the process,
-//! - where nobody else wants its CPU: who was preempted meanwhile stands back for a while.
+//! - where nobody else seems to want its CPU: who was preempted meanwhile, or looked in vain,
+//!   stands back for a while.
 //!
 //! FUSE-over-io_uring has another way to the same end (`placement`). Never known here: what the
 //! requests are. Neighbour: `shard`.
@@ -44,25 +45,27 @@ impl Awake {
 
     /// As [`Ring::turn`]. Tells whether something came while the shard was awake.
     pub(crate) fn turn(&mut self, ring: &mut Ring, wait: usize) -> Result<bool> {
-        if wait == 0 || self.limit.is_zero() {
+        if self.limit.is_zero() || !ring.lacks(wait) {
             return ring.turn(wait).map(|()| false);
         }
         let start = Instant::now();
-        if self.is_due() {
-            let ended = self.watch(ring)?;
+        if self.is_due()
+            && let Some(ended) = self.watch(ring)?
+        {
             self.ended(ended);
             if matches!(ended, Watch::Came | Watch::Heard) {
                 return Ok(ended == Watch::Came);
             }
         }
         ring.turn(wait)?;
-        self.soon = start.elapsed() <= self.limit;
+        // Who was woken and came too late knows nothing about the next.
+        self.soon = !ring.lacks(wait) && start.elapsed() <= self.limit;
         Ok(false)
     }
 
-    fn watch(&self, ring: &mut Ring) -> Result<Watch> {
+    fn watch(&self, ring: &mut Ring) -> Result<Option<Watch>> {
         let others = AWAKE.fetch_add(1, Ordering::Relaxed);
-        let ended = if others < self.most { ring.watch(self.limit) } else { Ok(Watch::InVain) };
+        let ended = if others < self.most { ring.watch(self.limit) } else { Ok(None) };
         AWAKE.fetch_sub(1, Ordering::Relaxed);
         ended
     }
@@ -75,26 +78,62 @@ impl Awake {
 
     fn ended(&mut self, how: Watch) {
         match how {
-            Watch::Came => self.shy -= self.shy / 8,
-            Watch::Preempted => {
-                self.shy = (self.shy * 2).min(SHY_MAX);
-                self.rest = self.shy;
-            }
-            Watch::Heard | Watch::InVain => {}
+            Watch::Came => self.shy = (self.shy - self.shy.div_ceil(8)).max(1),
+            Watch::Heard => {}
+            Watch::Preempted => self.stand_back(self.shy * 2),
+            // Perhaps the caller waits for this very CPU.
+            Watch::InVain => self.stand_back(self.shy + 1),
         }
+    }
+
+    fn stand_back(&mut self, shy: u32) {
+        self.shy = shy.min(SHY_MAX);
+        self.rest = self.shy;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
     use super::*;
+    use crate::sys::arena::Arena;
+
+    /// What an eventfd in the place of the device brings.
+    fn brings(awake: &mut Awake, ring: &mut Ring, device: &EventFd, after: Duration) -> Vec<i32> {
+        let arena = Arena::new(1, 8192, 4096).unwrap();
+        ring.read_frame(1, device.as_fd(), &arena.hold(0).lend());
+        let mut taken = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(after);
+                device.write(1).unwrap();
+            });
+            awake.turn(ring, 1).unwrap();
+        });
+        ring.completions(&mut taken);
+        arena.reclaim(0);
+        taken.into_iter().map(|(_, result)| result).collect()
+    }
 
     #[test]
-    fn it_is_awake_after_a_short_wait_only() {
-        let mut awake = Awake::new(Duration::from_micros(50));
+    fn it_is_awake_after_a_short_wait_for_something_only() {
+        let device = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        let mut ring = Ring::plain();
+        let mut awake = Awake::new(Duration::from_secs(10));
         assert!(!awake.is_due(), "before any wait");
+        assert_eq!(brings(&mut awake, &mut ring, &device, Duration::ZERO), [8]);
+        assert!(awake.is_due(), "after a short one");
+        awake.limit = Duration::from_millis(1);
+        let late = Duration::from_millis(30);
+        assert_eq!(brings(&mut awake, &mut ring, &device, late), [8]);
+        assert!(!awake.soon, "after a long one");
         awake.soon = true;
-        assert!(awake.is_due());
+        assert!(ring.lacks(1));
+        awake.turn(&mut ring, 0).unwrap();
+        assert!(awake.soon, "what is no wait says nothing");
     }
 
     #[test]
@@ -111,7 +150,10 @@ mod tests {
             assert!(awake.is_due());
             awake.ended(Watch::Came);
         }
-        awake.ended(Watch::Preempted);
-        assert!(stands_back(&mut awake) < 32);
+        let times = [Watch::InVain, Watch::InVain, Watch::Preempted].map(|how| {
+            awake.ended(how);
+            stands_back(&mut awake)
+        });
+        assert_eq!(times, [2, 3, 6]);
     }
 }

@@ -88,7 +88,7 @@ pub struct CommonArgs {
     /// Over io_uring, serve a caller that makes one request at a time on its own CPU
     #[arg(long, value_enum, default_value = "on", value_name = "SWITCH")]
     pub follow_callers: Switch,
-    /// On /dev/fuse, look for the next lone request so long before sleeping; 0: sleep at once
+    /// On /dev/fuse, look for the next lone request so long before sleeping, on half of the CPUs
     #[arg(long, value_parser = microseconds, default_value = "50", value_name = "MICROSECONDS")]
     pub busy_poll: Duration,
     /// Let other users in

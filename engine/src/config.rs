@@ -155,8 +155,9 @@ impl Config {
     }
     setter! {
         /// How long a shard on `/dev/fuse` stays awake for the next lone request, 10 ms at most;
-        /// zero: not at all. It does where the last wait was as short, on half of the CPUs, and
-        /// stands back when somebody else wants its CPU. Default: 50 microseconds.
+        /// zero: not at all. It does where the last wait was as short, on half of the CPUs that the
+        /// process may use (of one: never), and stands back after it was preempted or looked in
+        /// vain. Default: 50 microseconds.
         busy_poll: Duration
     }
     setter! {

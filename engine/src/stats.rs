@@ -149,7 +149,7 @@ pub struct Stats {
     /// log names. Counted by debug builds only.
     pub refused: u64,
     /// System calls of the shards that submitted or waited: io_uring_enter(2) and poll(2), without
-    /// those of a shard that stays awake.
+    /// the looks of a shard that stays awake.
     pub enters: u64,
     /// Waits for `/dev/fuse` that ended before the shard slept ([`crate::Config::busy_poll`]).
     pub busy_polled: u64,

@@ -1,14 +1,15 @@
 //! Transactions of SQLite, as a program makes them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::Connection;
+use rustix::fs::{Advice, fadvise};
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, Outcome, histogram, quantiles, record};
+use super::{Fence, Outcome, failed, histogram, quantiles, record};
 use crate::Failure;
 
 /// A database, and rows that are added to it one by one.
@@ -69,8 +70,11 @@ impl Database {
         self.check(directory)
     }
 
-    /// What is there once it is opened again is what was written.
+    /// What is there once it is opened again, and is not in the page cache, is what was written.
     fn check(&self, directory: &Path) -> Result<(), Failure> {
+        let file = File::open(directory.join(FILE)).map_err(failed("open to check"))?;
+        file.sync_all().map_err(failed("fsync"))?;
+        fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| format!("fadvise: {e}"))?;
         let database = Connection::open(directory.join(FILE)).map_err(said)?;
         let whole: String =
             database.query_row("pragma integrity_check", [], |row| row.get(0)).map_err(said)?;

@@ -11,8 +11,10 @@
 use std::ffi::CStr;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::signalfd::SignalFd;
@@ -21,6 +23,10 @@ use nix::unistd::{ForkResult, Pid, chdir, fork, getpid, getppid, setsid, write};
 
 /// What the kernel sends when the thread is gone; blocked there.
 const GONE: Signal = Signal::SIGUSR2;
+
+/// How long it may take to be ready. It closes what it has inherited, and a close of a file of a
+/// filesystem that does not answer takes for ever, also after SIGKILL.
+const READY: Duration = Duration::from_secs(5);
 
 /// What the process is called, so that who ends all daemons by name leaves it.
 const NAME: &CStr = c"fw-guard";
@@ -51,7 +57,7 @@ impl Guard {
                 }
                 exit()
             }
-            Ok(ForkResult::Parent { child }) => open(child).map(Self).inspect_err(|_| {
+            Ok(ForkResult::Parent { child }) => open(child).inspect_err(|_| {
                 let _ = kill(child, Signal::SIGKILL);
                 let _ = waitpid(child, None);
             }),
@@ -59,19 +65,36 @@ impl Guard {
         };
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
         drop(tell);
-        let guard = guard?;
-        is_ready(answer)?;
-        Ok(guard)
+        let child = guard?;
+        match is_ready(answer, READY) {
+            Ok(()) => Ok(Self(child)),
+            Err(error) => {
+                end(child.as_fd());
+                if error.kind() != io::ErrorKind::TimedOut {
+                    reap(child.as_fd());
+                }
+                Err(error)
+            }
+        }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-        // SAFETY: the call takes numbers, and reads nothing where there is nothing.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, 0) };
-        let _ = waitid(Id::PIDFd(self.0.as_fd()), WaitPidFlag::WEXITED);
+        end(self.0.as_fd());
+        reap(self.0.as_fd());
     }
+}
+
+fn end(child: BorrowedFd<'_>) {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let child = child.as_raw_fd();
+    // SAFETY: the call takes numbers, and reads nothing where there is nothing.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, child, libc::SIGKILL, none, 0) };
+}
+
+fn reap(child: BorrowedFd<'_>) {
+    let _ = waitid(Id::PIDFd(child), WaitPidFlag::WEXITED);
 }
 
 /// A descriptor of a child that nobody has waited for.
@@ -84,7 +107,11 @@ fn open(child: Pid) -> Result<OwnedFd, Errno> {
 }
 
 /// What the child has met on its way; 0 says that it watches.
-fn is_ready(mut answer: PipeReader) -> io::Result<()> {
+fn is_ready(mut answer: PipeReader, limit: Duration) -> io::Result<()> {
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    if poll(&mut [PollFd::new(answer.as_fd(), PollFlags::POLLIN)], limit)? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut errno = [0; 4];
     answer.read_exact(&mut errno)?;
     match i32::from_ne_bytes(errno) {
@@ -174,11 +201,14 @@ mod tests {
             let (answer, mut tell) = io::pipe().unwrap();
             tell.write_all(bytes).unwrap();
             drop(tell);
-            is_ready(answer)
+            is_ready(answer, READY)
         };
         assert!(said(&0_i32.to_ne_bytes()).is_ok());
         let error = said(&libc::EPERM.to_ne_bytes()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(said(b"").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (answer, _tell) = io::pipe().unwrap();
+        let error = is_ready(answer, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

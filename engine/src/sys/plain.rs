@@ -68,6 +68,8 @@ const LOOKS: u32 = 8;
 pub(crate) struct Plain {
     pending: Vec<Pending>,
     reads: usize,
+    /// Looks of [`Plain::watch`] so far.
+    looks: u32,
     /// What `poll(2)` is asked, kept for its room.
     fds: Vec<libc::pollfd>,
 }
@@ -145,15 +147,18 @@ impl Plain {
         also: Option<RawFd>,
         completed: &mut Vec<(Key, i32)>,
     ) -> io::Result<Watch> {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), completed.len());
         let mut last = Duration::ZERO;
-        for look in 1.. {
-            if look % LOOKS != 0 {
+        loop {
+            // Counted over all watches: messages that come at once each time keep nobody else
+            // waiting for longer.
+            self.looks = self.looks.wrapping_add(1);
+            if !self.looks.is_multiple_of(LOOKS) {
                 self.try_read(completed);
             } else if self.turn(0, also, completed)? {
                 return Ok(Watch::Heard);
             }
-            if !completed.is_empty() {
+            if completed.len() > before {
                 return Ok(Watch::Came);
             }
             let now = start.elapsed();
@@ -161,11 +166,10 @@ impl Plain {
                 return Ok(Watch::Preempted);
             }
             if now >= limit {
-                break;
+                return Ok(Watch::InVain);
             }
             last = now;
         }
-        Ok(Watch::InVain)
     }
 
     /// Tries the oldest read without asking whether it can run.

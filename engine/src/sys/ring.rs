@@ -263,24 +263,30 @@ impl Ring {
         self.in_flight == usize::from(self.watched.is_some())
     }
 
+    /// Whether fewer than `wait` operations have completed, of those without the ring.
+    pub(crate) fn lacks(&self, wait: usize) -> bool {
+        wait > self.completed.len()
+    }
+
     /// Whether all is done by system calls.
     fn is_left_out(&self) -> bool {
         let forbidden = matches!(self.backend, Backend::Forbidden);
         forbidden || self.is_idle() && self.plain.reads() <= 1
     }
 
-    /// Where the ring is left out: waits for what is to be read as [`Ring::turn`] does, but awake,
-    /// and for `limit` at most. These looks are not counted as enters.
-    pub(crate) fn watch(&mut self, limit: Duration) -> io::Result<Watch> {
-        if !self.is_left_out() || self.plain.reads() == 0 {
-            return Ok(Watch::InVain);
+    /// Where the ring is left out and one read waits: waits as [`Ring::turn`] does for one more
+    /// completion, but awake, and for `limit` at most; else does nothing. These looks are not
+    /// counted as enters.
+    pub(crate) fn watch(&mut self, limit: Duration) -> io::Result<Option<Watch>> {
+        if !self.is_left_out() || self.plain.reads() != 1 {
+            return Ok(None);
         }
         let also = self.watched.map(|(_, fd)| fd);
         let ended = self.plain.watch(limit, also, &mut self.completed)?;
         if ended == Watch::Heard {
             self.enter(0)?;
         }
-        Ok(ended)
+        Ok(Some(ended))
     }
 
     /// Submits what was pushed and waits until `wait` completions are there (0: does not wait), or

@@ -152,13 +152,15 @@ impl State {
         next.ok_or_else(|| self.later.first_key_value().map(|((when, _), _)| *when))
     }
 
-    /// Puts a node down for later, unless it is. What finds no room is still outdated, so it is put
-    /// down when somebody looks at it.
-    fn put_off(&mut self, id: NodeId, news: News) {
-        if self.put_off.len() < WAITING_MAX && self.put_off.insert(id) {
+    /// Puts a node down for later, unless it is, and says whether it was not. What finds no room is
+    /// still outdated, so it is put down when somebody looks at it.
+    fn put_off(&mut self, id: NodeId, news: News) -> bool {
+        let is_new = self.put_off.len() < WAITING_MAX && self.put_off.insert(id);
+        if is_new {
             let when = Instant::now() + TRY_AGAIN * (1 << news.tries);
             self.later.insert((when, id), News { tries: news.tries + 1, ..news });
         }
+        is_new
     }
 
     /// The names of a directory that nobody tells names of, or else until when there are none.
@@ -218,9 +220,9 @@ impl Desk {
     /// have let go, of which nothing tells. Answers whether the kernel can be made to forget it.
     pub(crate) fn looked_at(&self, id: NodeId) -> bool {
         let can_prune = !self.cannot_prune.load(Ordering::Relaxed);
-        if can_prune {
-            // One that is tried again already is not tried more often.
-            self.put(|state| state.put_off(id, News::ATTRIBUTES.owned()), &self.for_nodes);
+        // One that is tried again already is not tried more often.
+        if can_prune && self.state.lock().put_off(id, News::ATTRIBUTES.owned()) {
+            self.for_nodes.notify_one();
         }
         can_prune
     }
