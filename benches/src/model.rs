@@ -2,7 +2,7 @@
 //! the last, make the model, and the others say how far it is off.
 //!
 //! A model has two constants at most, so that it can be carried to another machine by hand. Which
-//! form it has follows from what the curve goes against ([`Axis`]).
+//! form it has follows from what the curve goes against (`Axis`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
