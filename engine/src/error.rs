@@ -1,6 +1,6 @@
 //! What keeps a session from starting or ends it badly. Each text ends with what to do.
 //!
-//! Never known here: what raised it. Errors of requests are [`crate::Errno`]s, not these.
+//! Never known here: what raised it. Errors of requests are [`fusewire_proto::Errno`]s, not these.
 
 use std::io;
 use std::path::PathBuf;
