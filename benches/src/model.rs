@@ -327,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn every_curve_of_the_matrix_has_a_law() {
+        let rows = crate::matrix::rows(&crate::matrix::QUICK);
+        let curves: Vec<&str> = rows.iter().filter_map(|row| Some(row.curve?.0)).collect();
+        assert!(curves.len() > 20);
+        for curve in curves {
+            assert!(Axis::of(curve).is_some(), "{curve}");
+        }
+    }
+
+    #[test]
     fn two_places_say_nothing_about_a_model() {
         assert!(of_uring(&curve("reads against depth", &[(1, 0.1), (4, 0.1)])).is_empty());
         assert!(of_uring(&curve("by the clock", &[(1, 0.1), (2, 0.1), (3, 0.1)])).is_empty());

@@ -16,7 +16,7 @@ use libc::O_NONBLOCK;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use serde_json::{Value, json};
 
-use crate::config::{Config, GIB, KIB, MIB, TransportChoice};
+use crate::config::{BUSY_POLL_MAX, Config, GIB, KIB, MIB, TransportChoice};
 use crate::error::{Error, Result};
 use crate::filesystem::Filesystem;
 use crate::session::{Event, Session};
@@ -125,13 +125,15 @@ pub fn size(text: &str) -> std::result::Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
 }
 
-/// Parses a time of at most 10 ms.
+/// Parses a time of at most [`BUSY_POLL_MAX`].
 ///
 /// # Errors
 /// A text that says what was expected.
 fn microseconds(text: &str) -> std::result::Result<Duration, String> {
-    let number = text.parse().ok().filter(|number| *number <= 10_000);
-    number.map(Duration::from_micros).ok_or_else(|| "expected 0 to 10000 microseconds".to_owned())
+    let time = text.parse().ok().map(Duration::from_micros);
+    let most = BUSY_POLL_MAX.as_micros();
+    time.filter(|time| *time <= BUSY_POLL_MAX)
+        .ok_or_else(|| format!("expected 0 to {most} microseconds"))
 }
 
 impl CommonArgs {

@@ -12,6 +12,9 @@ pub const GIB: u64 = 1024 * MIB;
 /// One mebibyte.
 pub const MIB: u64 = 1024 * KIB;
 
+/// Who looks for longer than that takes a CPU for a wake-up that he would not notice.
+pub(crate) const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
 /// Which way requests come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransportChoice {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::negotiate::URING_PAYLOAD_MIN;
 
-use crate::config::{Config, KIB, TransportChoice};
+use crate::config::{BUSY_POLL_MAX, Config, KIB, TransportChoice};
 use crate::error::{Error, Result};
 
 /// Entries that each queue should have before FUSE-over-io_uring is the better choice: with one,
@@ -18,8 +18,6 @@ const DEPTH_MIN: usize = 4;
 const DEPTH_DEFAULT: usize = 32;
 const DEPTH_MAX: usize = 1024;
 const SHARDS_MAX: usize = 16;
-/// Who looks for longer than that takes a CPU for a wake-up that he would not notice.
-const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
 /// Slots of the classic lane beside FUSE-over-io_uring.
 const LANE_SLOTS: usize = 2;
 /// A payload must hold any attribute value and name, on either transport.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::system::run_limited;
 use crate::common::{Daemon, Setup, Transport, drills};
+use crate::placement::LONE;
 
 drills!(
     a_lone_caller_is_met_awake,
@@ -17,10 +18,8 @@ drills!(
 
 const LONG: &[&str] = &["--busy-poll", "10000"];
 
-/// One LOOKUP after the other.
 fn lookups(daemon: &Daemon) {
-    let script = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
-    let run = run_limited(Command::new("sh").args(["-c", script]).arg(daemon.mountpoint()));
+    let run = run_limited(Command::new("sh").args(["-c", LONE]).arg(daemon.mountpoint()));
     assert!(run.as_ref().is_ok_and(|(status, _)| status.success()), "{run:?}");
 }
 

@@ -42,7 +42,7 @@ fn on(cpu: &str, daemon: &Daemon, script: &str) {
 }
 
 /// One LOOKUP after the other.
-const LONE: &str = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
+pub(crate) const LONE: &str = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
 const BULK: &str = "dd if=/dev/zero of=\"$0/f\" oflag=direct bs=1M count=32 status=none";
 
 fn a_lone_caller_is_joined_and_left_for_bulk(transport: Transport) {
