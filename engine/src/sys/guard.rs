@@ -109,7 +109,13 @@ fn open(child: Pid) -> Result<OwnedFd, Errno> {
 /// What the child has met on its way; 0 says that it watches.
 fn is_ready(mut answer: PipeReader, limit: Duration) -> io::Result<()> {
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    if poll(&mut [PollFd::new(answer.as_fd(), PollFlags::POLLIN)], limit)? == 0 {
+    let ready = loop {
+        match poll(&mut [PollFd::new(answer.as_fd(), PollFlags::POLLIN)], limit) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    if ready == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }
     let mut errno = [0; 4];
