@@ -8,8 +8,8 @@
 //! - where nobody else seems to want its CPU: who was preempted meanwhile, or looked in vain,
 //!   stands back for a while.
 //!
-//! FUSE-over-io_uring has another way to the same end (`placement`). Never known here: what the
-//! requests are. Neighbour: `shard`.
+//! Where the caller's CPU is known there is a better way to the same end (`placement`). Never known
+//! here: what the requests are. Neighbour: `lead`, which calls it where nobody leads.
 
 use std::io::Result;
 use std::sync::atomic::{AtomicUsize, Ordering};

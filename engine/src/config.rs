@@ -150,10 +150,13 @@ impl Config {
         read_ahead: u32
     }
     setter! {
-        /// Whether a shard moves to the CPU of a caller who makes one request at a time, over
-        /// FUSE-over-io_uring; it leaves for requests that overlap or move many bytes, and stays
-        /// within the CPUs that its thread starts with. Whoever sets a thread's CPUs later is
-        /// heeded. Default: yes.
+        /// Whether a shard moves to the CPU of a caller who makes one request at a time; it leaves
+        /// for requests that overlap or move many bytes, and stays within the CPUs that its thread
+        /// starts with. Beside him it runs as SCHED_IDLE, which keeps the scheduler from moving him
+        /// elsewhere, and is brought back when that keeps anybody waiting; for a process with
+        /// CAP_SYS_NICE, or an RLIMIT_NICE of 20. On `/dev/fuse` his CPU is found in
+        /// `/proc`, where that is mounted. Whoever sets a thread's CPUs or policy later is heeded.
+        /// Default: yes.
         follow_callers: bool
     }
     setter! {

@@ -20,11 +20,13 @@ use crate::awake::Awake;
 use crate::context::Marks;
 use crate::error::{Error, start};
 use crate::io::Desk;
+use crate::lead::{Lead, Member};
 use crate::linger::Lounge;
 use crate::mailbox::{Letter, Mailbox};
 use crate::notify::Notifier;
 use crate::placement::Placement;
 use crate::plan::{Plan, TransportKind};
+use crate::sentry::Sentry;
 use crate::service::Service;
 use crate::shard::{Parts, run};
 use crate::stats::ShardStats;
@@ -36,6 +38,7 @@ use crate::thread;
 use crate::transport::device::DeviceTransport;
 use crate::transport::uring::UringTransport;
 use crate::transport::{End, Kind, Transport};
+use crate::whereabouts::{Scout, Whereabouts};
 
 /// Why the shards did not start.
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub(crate) struct Crew {
     mailboxes: Arc<[Arc<Mailbox>]>,
     stats: Vec<Arc<ShardStats>>,
     done: Arc<EventFd>,
+    sentry: Option<Sentry>,
+    scout: Option<Scout>,
 }
 
 struct Hello {
@@ -111,7 +116,19 @@ impl Crew {
             mailboxes: Arc::clone(&mailboxes),
             stats: (0..shards).map(|_| Arc::default()).collect(),
             done: Arc::new(done),
+            sentry: None,
+            scout: None,
         };
+        let hear_all = terms.plan.transport == TransportKind::Device;
+        let lead = Lead::new(shards, hear_all.then(|| Arc::clone(&mailboxes)));
+        if terms.plan.follow_callers {
+            let sentry = Sentry::start(&lead);
+            crew.sentry = Some(sentry.map_err(|error| fatal("a thread to watch shards", error))?);
+            if hear_all {
+                let scout = Scout::start(shards);
+                crew.scout = Some(scout.map_err(|error| fatal("a thread to find callers", error))?);
+            }
+        }
         let (hello, hellos) = channel();
         for shard in 0..shards {
             let device =
@@ -122,6 +139,8 @@ impl Crew {
                 device: Some(device),
                 mailboxes: Arc::clone(&mailboxes),
                 notifier: notifier.clone(),
+                lead: Arc::clone(&lead),
+                whereabouts: crew.scout.as_ref().map(|scout| scout.whereabouts(shard)),
                 stats: Arc::clone(&crew.stats[shard]),
                 done: Arc::clone(&crew.done),
             };
@@ -226,6 +245,8 @@ struct Seat {
     device: Option<OwnedFd>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     notifier: Notifier,
+    lead: Arc<Lead>,
+    whereabouts: Option<Whereabouts>,
     stats: Arc<ShardStats>,
     done: Arc<EventFd>,
 }
@@ -279,7 +300,7 @@ impl Seat {
         }
     }
 
-    fn parts<T>(&self, ring: Ring, arena: Rc<Arena>, transport: T, slots: usize) -> Parts<T> {
+    fn parts<T>(&mut self, ring: Ring, arena: Rc<Arena>, transport: T, slots: usize) -> Parts<T> {
         let local = Local {
             desk: Desk::new(&arena, slots),
             lounge: Lounge::new(self.terms.slots(self.shard).0.len(), self.terms.plan.depth, slots),
@@ -290,7 +311,9 @@ impl Seat {
             marks: (0..slots).map(|_| Marks::default()).collect(),
         };
         let peers = Arc::clone(&self.mailboxes);
-        let placement = Placement::new(self.terms.plan.follow_callers);
+        let member = Member::new(Arc::clone(&self.lead), self.shard);
+        let placement =
+            Placement::new(self.terms.plan.follow_callers, member, self.whereabouts.take());
         let awake = Awake::new(self.terms.plan.busy_poll);
         Parts { ring, arena, transport, slots, local: Rc::new(local), placement, awake, peers }
     }

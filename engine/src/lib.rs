@@ -32,6 +32,7 @@ mod dispatch;
 mod error;
 mod filesystem;
 mod io;
+mod lead;
 mod linger;
 mod mailbox;
 mod mount;
@@ -41,6 +42,7 @@ mod plan;
 mod reply;
 #[cfg(debug_assertions)]
 mod review;
+mod sentry;
 mod service;
 mod session;
 mod shard;
@@ -50,6 +52,7 @@ mod sys;
 mod task;
 mod thread;
 mod transport;
+mod whereabouts;
 
 #[cfg(feature = "cli")]
 pub mod cli;

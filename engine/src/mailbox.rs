@@ -94,7 +94,8 @@ impl Mailbox {
         self.ring();
     }
 
-    fn ring(&self) {
+    /// Wakes the shard.
+    pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::SeqCst) {
             // The counter cannot overflow: it is rung once until it is heard.
             let _ = self.bell.write(1);

@@ -8,14 +8,22 @@
 //! A caller that does not sleep looks the same from its own CPU: each request stops it there until
 //! that is served. So now and then the shard steps aside, to see what comes then.
 //!
-//! Only a queue of FUSE-over-io_uring tells the CPU (`fs/fuse/dev_uring.c,
-//! fuse_uring_task_to_queue`). Never known here: what the requests are. Neighbour: `shard`.
+//! A queue of FUSE-over-io_uring tells the CPU (`fs/fuse/dev_uring.c, fuse_uring_task_to_queue`);
+//! on `/dev/fuse`, `whereabouts` finds it. What else becomes of a shard that joins its caller says
+//! `lead`. Never known here: what the requests are. Neighbour: `shard`.
 
+use std::io::Result;
 use std::ops::RangeInclusive;
 
 use fusewire_proto::Unique;
+use fusewire_proto::abi::InHeader;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+
+use crate::awake::Awake;
+use crate::lead::Member;
+use crate::sys::ring::Ring;
+use crate::whereabouts::Whereabouts;
 
 /// Turns with a lone request after which a shard joins the caller.
 const JOIN: u32 = 16;
@@ -33,6 +41,17 @@ const BULK: u64 = 64 * 1024;
 /// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
 
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Nobody: it was a message beside the requests.
+    Nobody,
+    /// Somebody, and the transport does not know where.
+    Somewhere,
+    /// Somebody on this CPU.
+    On(usize),
+}
+
 /// Where the calling thread runs, and what speaks for another place.
 #[derive(Debug)]
 pub(crate) struct Placement {
@@ -42,35 +61,66 @@ pub(crate) struct Placement {
     current: CpuSet,
     place: Place,
     lone: Lone,
+    member: Member,
+    whereabouts: Option<Whereabouts>,
 }
 
 impl Placement {
-    /// For the calling thread, to `follow` its callers or to stay as it is.
-    pub(crate) fn new(follow: bool) -> Self {
+    /// For the calling thread, to `follow` its callers or to stay as it is; with what finds those
+    /// whom the transport does not.
+    pub(crate) fn new(follow: bool, member: Member, whereabouts: Option<Whereabouts>) -> Self {
         let home = if follow { sched_getaffinity(THIS).ok() } else { None };
         Self {
             home,
             current: home.unwrap_or_default(),
             place: Place::Anywhere,
             lone: Lone::default(),
+            member,
+            whereabouts,
         }
     }
 
-    /// A request came from a caller on this CPU.
-    pub(crate) fn arrived(&mut self, cpu: usize, unique: Unique) {
-        self.lone.arrived(cpu, unique);
+    /// A request came.
+    pub(crate) fn arrived(&mut self, caller: Caller, header: &InHeader) {
+        if self.home.is_none() {
+            return;
+        }
+        let cpu = match caller {
+            Caller::Nobody => return,
+            Caller::On(cpu) => Some(cpu),
+            Caller::Somewhere => self.whereabouts.as_mut().and_then(|them| them.cpu(header.pid)),
+        };
+        self.member.arrived(header.unique);
+        self.lone.arrived(cpu);
     }
 
-    /// A request that had arrived was answered, and moved so many bytes of data.
-    pub(crate) fn answered(&mut self, unique: Unique, bytes: u64) {
-        self.lone.answered(unique, bytes);
+    /// A handler begins to run, or goes on.
+    pub(crate) fn runs(&self) {
+        self.member.runs();
+    }
+
+    /// A request that had arrived is about to be answered, and moved so many bytes of data.
+    pub(crate) fn answered(&mut self, caller: Caller, unique: Unique, bytes: u64) {
+        self.member.rests();
+        if caller != Caller::Nobody {
+            self.lone.answered(self.member.overlaps(unique), bytes);
+        }
+    }
+
+    /// As [`Awake::turn`].
+    pub(crate) fn turn(&mut self, ring: &mut Ring, wait: usize, awake: &mut Awake) -> Result<bool> {
+        self.member.turn(ring, wait, awake)
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
     pub(crate) fn turned(&mut self) {
         let Some(home) = self.home else { return };
         self.lone.turned();
-        let wanted = self.lone.place().filter(|wanted| *wanted != self.place);
+        let wanted = match self.lone.place() {
+            Some(Place::On(_)) if !self.has_joined() => Some(Place::Anywhere),
+            other => other,
+        };
+        let wanted = wanted.filter(|wanted| *wanted != self.place);
         let Some((wanted, there)) = wanted.and_then(|wanted| Some((wanted, wanted.among(home)?)))
         else {
             return;
@@ -80,8 +130,25 @@ impl Placement {
         if is_ours && sched_setaffinity(THIS, &there).is_ok() {
             (self.current, self.place) = (there, wanted);
         } else {
+            self.member.leave();
             self.home = None;
         }
+    }
+
+    /// Joins and leaves as the requests say. Tells whether the shard has joined its caller.
+    fn has_joined(&mut self) -> bool {
+        if !matches!(self.lone.stance, Stance::Joined { .. }) {
+            self.member.leave();
+            return false;
+        }
+        if self.member.has_joined() {
+            return true;
+        }
+        if self.member.has_hung() {
+            self.lone.hung();
+            return false;
+        }
+        self.member.join()
     }
 }
 
@@ -118,9 +185,9 @@ struct Lone {
     stance: Stance,
     /// Turns with a lone request that it takes to join, and turns until the shard steps aside.
     join: u32,
+    /// At least so many where the shard kept others waiting when it had joined.
+    wary: u32,
     patience: u32,
-    /// The request that came last.
-    last: Unique,
     /// Requests that came in this turn.
     arrivals: u32,
     /// Whether any of this turn overlapped with another, or was bulk.
@@ -143,8 +210,8 @@ impl Default for Lone {
             cpu: 0,
             stance: Stance::Free(0),
             join: JOIN,
+            wary: JOIN,
             patience: *ASIDE.start(),
-            last: Unique(0),
             arrivals: 0,
             crowded: false,
         }
@@ -152,22 +219,31 @@ impl Default for Lone {
 }
 
 impl Lone {
-    fn arrived(&mut self, cpu: usize, unique: Unique) {
-        if cpu != self.cpu {
+    /// From a caller on this CPU, or one of whom nobody knows where he is: several who take turns,
+    /// perhaps, which is as good as a crowd.
+    fn arrived(&mut self, cpu: Option<usize>) {
+        if let Some(cpu) = cpu
+            && cpu != self.cpu
+        {
             self.cpu = cpu;
             let known = !matches!(self.stance, Stance::Free(0));
             self.stance = Stance::Free(known.into());
             self.join = JOIN;
         }
         self.arrivals += 1;
-        self.crowded |= self.arrivals > 1;
-        self.last = unique;
+        self.crowded |= self.arrivals > 1 || cpu.is_none();
     }
 
-    /// Others came before it was answered: they overlap. One that waits for long, as for a lock,
-    /// tells nothing until then.
-    fn answered(&mut self, unique: Unique, bytes: u64) {
-        self.crowded |= bytes >= BULK || unique != self.last;
+    /// Others may have come before it was answered: they overlap. One that waits for long, as for a
+    /// lock, tells nothing until then.
+    fn answered(&mut self, overlaps: bool, bytes: u64) {
+        self.crowded |= bytes >= BULK || overlaps;
+    }
+
+    /// While it was joined others had to wait.
+    fn hung(&mut self) {
+        self.wary = (self.wary * SHY).min(JOIN_LATE);
+        self.stance = Stance::Free(0);
     }
 
     fn turned(&mut self) {
@@ -186,7 +262,7 @@ impl Lone {
             }
             Stance::Free(alone) => {
                 *alone += 1;
-                if *alone >= self.join {
+                if *alone >= self.join.max(self.wary) {
                     self.stance = Stance::JUST_JOINED;
                 }
             }
@@ -201,6 +277,7 @@ impl Lone {
                 *against = against.saturating_sub(1);
                 *turns += 1;
                 if *turns >= self.patience {
+                    self.wary = (self.wary / 2).max(JOIN);
                     self.stance = Stance::Aside(BACK);
                 }
             }
@@ -233,12 +310,12 @@ impl Stance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lead::Lead;
 
     fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Option<Place> {
         for _ in 0..requests {
-            let unique = Unique(lone.last.0 + 2);
-            lone.arrived(cpu, unique);
-            lone.answered(unique, bytes);
+            lone.arrived(Some(cpu));
+            lone.answered(false, bytes);
         }
         lone.turned();
         lone.place()
@@ -294,14 +371,55 @@ mod tests {
     #[test]
     fn a_request_that_waits_for_long_makes_no_crowd() {
         let mut lone = Lone::default();
-        let waits = Unique(2);
-        lone.arrived(0, waits);
+        lone.arrived(Some(0));
         lone.turned();
         let last = (1..JOIN).map(|_| turn(&mut lone, 0, 1, 0)).last();
         assert_eq!(last, Some(Some(Place::On(0))));
-        lone.answered(waits, 0);
+        lone.answered(true, 0);
         lone.turned();
         assert_eq!(lone.place(), Some(Place::On(0)), "nor does its end alone");
+    }
+
+    #[test]
+    fn who_is_not_known_or_takes_turns_with_others_is_not_joined() {
+        let mut lone = Lone::default();
+        for _ in 0..100 {
+            lone.arrived(None);
+            lone.answered(false, 0);
+            lone.turned();
+        }
+        assert_eq!(lone.place(), Some(Place::Anywhere));
+        for cpu in [Some(1), None].repeat(100) {
+            lone.arrived(cpu);
+            lone.answered(false, 0);
+            lone.turned();
+            assert_ne!(lone.place(), Some(Place::On(1)));
+        }
+    }
+
+    #[test]
+    fn who_kept_others_waiting_joins_later_until_it_does_not() {
+        let mut lone = Lone::default();
+        let joins = |lone: &mut Lone| {
+            let joined = |lone: &Lone| matches!(lone.stance, Stance::Joined { .. });
+            (1..100_000).find(|_| (turn(lone, 0, 1, 0), joined(lone)).1).unwrap()
+        };
+        for late in [JOIN, JOIN * SHY, JOIN * SHY * SHY, JOIN_LATE, JOIN_LATE] {
+            assert_eq!(joins(&mut lone), late);
+            lone.hung();
+            assert_eq!(lone.place(), Some(Place::Anywhere));
+            // Another CPU is as bad.
+            turn(&mut lone, 1, 1, 0);
+            turn(&mut lone, 0, 1, 0);
+            lone.stance = Stance::Free(0);
+        }
+        for late in [JOIN_LATE, JOIN_LATE / 2, JOIN_LATE / 4] {
+            assert_eq!(joins(&mut lone), late);
+            while matches!(lone.stance, Stance::Joined { .. }) {
+                turn(&mut lone, 0, 1, 0);
+            }
+            lone.stance = Stance::Free(0);
+        }
     }
 
     #[test]
@@ -336,16 +454,14 @@ mod tests {
     #[test]
     fn requests_that_overlap_are_a_crowd_however_they_come() {
         let mut lone = Lone::default();
-        for round in 0..100 {
-            let (first, second) = (Unique(4 * round), Unique(4 * round + 2));
-            lone.arrived(0, first);
-            lone.turned();
-            lone.arrived(0, second);
-            lone.turned();
-            lone.answered(first, 0);
-            lone.turned();
-            assert_ne!(lone.place(), Some(Place::On(0)));
-            lone.answered(second, 0);
+        for _ in 0..100 {
+            for overlaps in [true, false] {
+                lone.arrived(Some(0));
+                lone.turned();
+                lone.answered(overlaps, 0);
+                lone.turned();
+                assert_ne!(lone.place(), Some(Place::On(0)));
+            }
         }
     }
 
@@ -355,10 +471,11 @@ mod tests {
         let cpu = (0..CpuSet::count()).find(|cpu| home.is_set(*cpu).unwrap()).unwrap();
         let mut only = CpuSet::new();
         only.set(cpu).unwrap();
-        let mut placement = Placement::new(true);
+        let header = InHeader { unique: Unique(2), ..InHeader::default() };
+        let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
         for _ in 0..JOIN {
-            placement.arrived(cpu, Unique(2));
-            placement.answered(Unique(2), 0);
+            placement.arrived(Caller::On(cpu), &header);
+            placement.answered(Caller::On(cpu), Unique(2), 0);
             placement.turned();
         }
         assert_eq!(sched_getaffinity(THIS), Ok(only));

@@ -126,7 +126,6 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
         )));
     }
     let depth = config.queue_depth.unwrap_or(DEPTH_DEFAULT).min(allowed).min(DEPTH_MAX);
-    let follow_callers = config.follow_callers && transport == TransportKind::Uring;
     let busy_poll = match transport {
         TransportKind::Uring => Duration::ZERO,
         TransportKind::Device => config.busy_poll.min(BUSY_POLL_MAX),
@@ -136,7 +135,7 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
         why,
         shards,
         depth,
-        follow_callers,
+        follow_callers: config.follow_callers,
         busy_poll,
         lane_slots,
         max_write,

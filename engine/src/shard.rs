@@ -154,7 +154,7 @@ where
         self.transport.arm(&mut self.ring, &self.arena)?;
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
-        if self.awake.turn(&mut self.ring, wait)? {
+        if self.placement.turn(&mut self.ring, wait, &mut self.awake)? {
             self.local.stats.busy_polled.add(1);
         }
         if self.ring.all_submitted() {
@@ -276,9 +276,7 @@ where
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
         self.slots[slot].arrive(header, now);
-        if let Some(cpu) = self.transport.caller_cpu(slot) {
-            self.placement.arrived(cpu, header.unique);
-        }
+        self.placement.arrived(self.transport.caller(slot), &header);
         self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
         if header.opcode == Opcode::Interrupt as u32 {
@@ -303,6 +301,7 @@ where
             // Woken after it was done.
             return Ok(());
         }
+        self.placement.runs();
         let outcome = match self.tasks.poll(slot) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(outcome)) => outcome,
@@ -393,9 +392,7 @@ where
             (Ok((_, len)), Some(opcode)) if stats::is_bulk(opcode) => *len as u64,
             _ => 0,
         };
-        if self.transport.caller_cpu(slot).is_some() {
-            self.placement.answered(state.header.unique, bytes);
-        }
+        self.placement.answered(self.transport.caller(slot), state.header.unique, bytes);
         if let Some(opcode) = opcode {
             let failed = answered && result.is_err();
             self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());

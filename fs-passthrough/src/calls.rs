@@ -135,6 +135,10 @@ pub(crate) fn allowed() -> Result<BpfProgram, BackendError> {
     rules.insert(libc::SYS_ioctl, one_of(1, commands)?);
     let commands = FCNTL_COMMANDS.into_iter().map(|command| command.unsigned_abs().into());
     rules.insert(libc::SYS_fcntl, one_of(1, commands)?);
+    // Of how the engine runs a shard; of no other thread.
+    for number in [libc::SYS_sched_getscheduler, libc::SYS_sched_setscheduler] {
+        rules.insert(number, one_of(0, [0])?);
+    }
     rules.insert(libc::SYS_io_uring_register, one_of(1, [SYNC_CANCEL])?);
     // Of abort(3); to nobody else.
     rules.insert(libc::SYS_tgkill, one_of(0, [std::process::id().into()])?);

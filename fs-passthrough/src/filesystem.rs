@@ -127,7 +127,12 @@ impl Filesystem for PassthroughFs {
         }
         let file = op.fh.map(|fh| mirror.files.get(fh)).transpose()?;
         let attr = set_attributes(&node, pin.as_fd(), file.as_deref(), &op, &mirror.backing)?;
-        Ok(Attributes { valid: mirror.attr_valid(&node), attr })
+        let mut valid = mirror.attr_valid(&node);
+        if node.is_regular() {
+            // The kernel takes these also if the file was opened for writing meanwhile.
+            valid = valid.min(mirror.options.writing_timeout);
+        }
+        Ok(Attributes { valid, attr })
     }
 
     async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {

@@ -100,7 +100,7 @@ impl OpenFile {
             node.through.may_be_mapped();
         }
         if writes {
-            node.writers.fetch_add(1, Ordering::Relaxed);
+            node.writers.fetch_add(1, Ordering::SeqCst);
         }
         let (fd, waits) = (Arc::new(fd), AtomicBool::new(false));
         let whole = Mutex::new(LockKind::UNLOCK);

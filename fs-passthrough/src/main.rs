@@ -131,7 +131,7 @@ fn main() -> ExitCode {
     let chosen = if args.watch { chosen.watched() } else { chosen };
     let options = Options {
         attr_timeout: args.attr_timeout.unwrap_or(chosen.attr_timeout),
-        file_timeout: args.attr_timeout.unwrap_or(chosen.file_timeout),
+        writing_timeout: args.attr_timeout.unwrap_or(chosen.writing_timeout),
         entry_timeout: args.entry_timeout.unwrap_or(chosen.entry_timeout),
         io: path,
         direct: args.direct,

@@ -16,7 +16,7 @@ use fusewire::proto::{Entry, Errno, Generation, Name, NodeId, Opened, Result};
 use rustix::fs::{AtFlags, OFlags, Statx, unlinkat};
 use rustix::thread::CapabilitySet;
 
-use crate::attributes::{KIND_REGULAR, attr, kill_set_id};
+use crate::attributes::{attr, kill_set_id};
 use crate::backing::{Backing, Found, attributes, found};
 use crate::caller;
 use crate::data::{Data, Mover};
@@ -159,11 +159,26 @@ impl Mirror {
 
     /// How long the kernel may keep attributes of a node.
     pub(crate) fn attr_valid(&self, node: &Node) -> Duration {
-        let Options { file_timeout, attr_timeout, .. } = self.options;
+        let Options { writing_timeout, attr_timeout, .. } = self.options;
         if node.through.changes_unseen() || self.is_to_be_forgotten(node) {
             return Duration::ZERO;
         }
-        if node.kind == KIND_REGULAR { file_timeout } else { attr_timeout }
+        if !node.is_regular() || attr_timeout <= writing_timeout || node.is_kept_for_long() {
+            attr_timeout
+        } else {
+            writing_timeout
+        }
+    }
+
+    /// A file is open for writing now: the kernel is not to rely for long on what it was told.
+    fn will_be_written(&self, cx: &Context<'_>, node: &Node) {
+        if node.kept_for_long.swap(false, Ordering::SeqCst) {
+            // Attributes alone: waits for nobody (`fs/fuse/inode.c, fuse_reverse_inval_inode`), and
+            // what is being answered by others as it was before is not kept (`attr_version`).
+            let attributes = Notification::InvalInode { node: node.id, offset: -1, len: 0 };
+            // ENOENT: the kernel knows nothing that it could rely on.
+            let _ = cx.notifier().tell(&attributes);
+        }
     }
 
     /// Whether the kernel is yet to forget what it does not ask for again. It could not while
@@ -183,9 +198,13 @@ impl Mirror {
         stat: Option<Statx>,
     ) -> Opened {
         let cached = data.cached && !self.options.is_direct();
+        let writes = data.writes;
         let held = Arc::clone(&node);
         let watch = self.watcher().map(|watch| Arc::clone(watch.desk()));
         let file = OpenFile::new(node, data, |data| self.register(cx, &held, data), watch);
+        if writes {
+            self.will_be_written(cx, &file.node);
+        }
         let (flags, backing_id) = match file.server {
             Server::Kernel(id) => {
                 self.figures.by_kernel.count();
@@ -241,7 +260,9 @@ impl Mirror {
         if let Some(name) = name {
             self.placed(&node, cx.node(), name.as_bytes());
         }
-        (self.entry_of(&node, &stat), self.opened(cx, node, data, Some(stat)))
+        // First, as what is said of the node is good for less long once it is open for writing.
+        let opened = self.opened(cx, Arc::clone(&node), data, Some(stat));
+        (self.entry_of(&node, &stat), opened)
     }
 
     /// Has the kernel look a name up again that it may have kept as missing for long. It holds the

@@ -123,6 +123,8 @@ pub(crate) struct Node {
     pub(crate) lists_known: AtomicBool,
     /// Open handles that may write.
     pub(crate) writers: AtomicU32,
+    /// The kernel may have attributes that it was told while there were none.
+    pub(crate) kept_for_long: AtomicBool,
     /// Open handles, and who serves them.
     pub(crate) through: Through,
     /// Who has locks; there from the first request for one.
@@ -187,6 +189,7 @@ impl Node {
             lookups: AtomicU64::new(1),
             lists_known: AtomicBool::new(false),
             writers: AtomicU32::new(0),
+            kept_for_long: AtomicBool::new(false),
             through: Through::default(),
             owners: OnceLock::new(),
             outdated: AtomicBool::new(false),
@@ -200,6 +203,19 @@ impl Node {
     /// Whether it is a regular file.
     pub(crate) fn is_regular(&self) -> bool {
         self.kind == KIND_REGULAR
+    }
+
+    /// Whether the kernel may keep attributes for long, as nobody has the file open for writing.
+    /// Remembers that it may have some.
+    pub(crate) fn is_kept_for_long(&self) -> bool {
+        if self.writers.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
+        if !self.kept_for_long.load(Ordering::SeqCst) {
+            self.kept_for_long.store(true, Ordering::SeqCst);
+        }
+        // Who has opened it since may have looked too early to see this.
+        self.writers.load(Ordering::SeqCst) == 0
     }
 
     /// It was looked up, or moved, by this name.

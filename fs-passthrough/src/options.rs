@@ -70,9 +70,9 @@ pub struct Options {
     pub cache: Cache,
     /// How long attributes are good for.
     pub attr_timeout: Duration,
-    /// The same for files with data: while one is open the kernel does not know how many blocks
-    /// its pages have taken (`fs/fuse/file.c, fuse_flush` asks again at close only).
-    pub file_timeout: Duration,
+    /// The same for a file that is open for writing: until it is closed the kernel does not know
+    /// how many blocks its pages have taken (`fs/fuse/file.c, fuse_flush`).
+    pub writing_timeout: Duration,
     /// How long names are good for.
     pub entry_timeout: Duration,
     /// How data move.
@@ -100,7 +100,7 @@ impl Options {
         Self {
             cache,
             attr_timeout: cache.timeout(),
-            file_timeout: cache.timeout().min(Duration::from_secs(1)),
+            writing_timeout: cache.timeout().min(Duration::from_secs(1)),
             entry_timeout: cache.timeout(),
             io: DataPath::default(),
             direct: cache == Cache::Never,

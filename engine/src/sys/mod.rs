@@ -11,6 +11,7 @@ pub(crate) mod guard;
 pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod plain;
+pub(crate) mod policy;
 mod restrict;
 pub(crate) mod ring;
 

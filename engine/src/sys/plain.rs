@@ -45,6 +45,16 @@ impl Pending {
     }
 }
 
+/// How long to wait for something that can run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sleep {
+    Not,
+    /// Until there is something.
+    Long,
+    /// Until there is something that is no read.
+    Deaf,
+}
+
 /// How a wait without sleep has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
@@ -96,21 +106,25 @@ impl Plain {
         Some(one)
     }
 
-    /// Runs what can run; with `wait` > 0 not before something can. Tells whether `also` is
-    /// readable.
+    /// Runs what can run, after such a sleep. Tells whether `also` is readable.
     pub(crate) fn turn(
         &mut self,
-        wait: usize,
+        sleep: Sleep,
         also: Option<RawFd>,
         completed: &mut Vec<(Key, i32)>,
     ) -> io::Result<bool> {
         self.fds.clear();
-        for fd in self.pending.iter().map(|one| one.fd).chain(also) {
-            if self.asked(fd).is_none() {
+        let hears = !matches!(sleep, Sleep::Deaf);
+        let heard = self.pending.iter().filter(|one| hears || !one.is_read());
+        for fd in heard.map(|one| one.fd).chain(also) {
+            if !self.fds.iter().any(|asked| asked.fd == fd) {
                 self.fds.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
             }
         }
-        let timeout = if wait > 0 { -1 } else { 0 };
+        let timeout = match sleep {
+            Sleep::Not => 0,
+            Sleep::Long | Sleep::Deaf => -1,
+        };
         // SAFETY: I1. The list is a live vector of ours, and whoever pushed an operation keeps its
         // descriptor open until the completion, as the kernel would.
         let ready =
@@ -155,7 +169,7 @@ impl Plain {
             self.looks = self.looks.wrapping_add(1);
             if !self.looks.is_multiple_of(LOOKS) {
                 self.try_read(completed);
-            } else if self.turn(0, also, completed)? {
+            } else if self.turn(Sleep::Not, also, completed)? {
                 return Ok(Watch::Heard);
             }
             if completed.len() > before {

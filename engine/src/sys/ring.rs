@@ -28,7 +28,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::Key;
 use super::arena::{Lent, Memory};
 use super::file::{FileOperation, length};
-use super::plain::{self, Plain, Watch};
+use super::plain::{self, Plain, Sleep, Watch};
 use super::restrict::restrict;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
@@ -296,11 +296,26 @@ impl Ring {
         if self.is_left_out() {
             self.enters += 1;
             let watched = self.watched.map(|(_, fd)| fd);
-            let heard = self.plain.turn(wait, watched, &mut self.completed)?;
+            let sleep = if wait > 0 { Sleep::Long } else { Sleep::Not };
+            let heard = self.plain.turn(sleep, watched, &mut self.completed)?;
             return if heard { self.enter(0) } else { Ok(()) };
         }
         self.hand_over()?;
         self.enter(wait)
+    }
+
+    /// As [`Ring::turn`], with the ring left out and nothing completed, but messages are for others
+    /// to hear. Else does nothing, and tells so.
+    pub(crate) fn turn_deaf(&mut self) -> io::Result<bool> {
+        if !self.is_left_out() || !self.completed.is_empty() {
+            return Ok(false);
+        }
+        self.enters += 1;
+        let watched = self.watched.map(|(_, fd)| fd);
+        if self.plain.turn(Sleep::Deaf, watched, &mut self.completed)? {
+            self.enter(0)?;
+        }
+        Ok(true)
     }
 
     /// Gives the ring what waits without it.

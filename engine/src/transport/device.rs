@@ -24,6 +24,7 @@ use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, Opcode, Unique};
 
 use super::{Arrival, Committed, End, Kind, Pending, Transport};
+use crate::placement::Caller;
 use crate::sys::arena::{Arena, FRAME_LEAD, Held, REPLY_HEADER_LEN, Span};
 use crate::sys::device;
 use crate::sys::ring::Ring;
@@ -245,8 +246,8 @@ impl Transport for DeviceTransport {
         Ok(false)
     }
 
-    fn caller_cpu(&self, _slot: usize) -> Option<usize> {
-        None
+    fn caller(&self, _slot: usize) -> Caller {
+        Caller::Somewhere
     }
 
     fn shares(&self, _slot: usize) -> bool {

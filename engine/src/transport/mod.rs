@@ -23,6 +23,7 @@ use std::rc::Rc;
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::{Errno, Unique};
 
+use crate::placement::Caller;
 use crate::reply::Source;
 use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
@@ -142,8 +143,8 @@ pub(crate) trait Transport {
     /// Takes an answer. Returns whether the slot is settled at once; otherwise a completion tells.
     fn commit(&mut self, ring: &mut Ring, held: Held, answer: &Committed) -> io::Result<bool>;
 
-    /// The CPU of the caller whose request is in the slot, where that is known.
-    fn caller_cpu(&self, slot: usize) -> Option<usize>;
+    /// Who made the request that is in the slot.
+    fn caller(&self, slot: usize) -> Caller;
 
     /// Whether answers of the slot are sent from where their parts lie.
     fn shares(&self, slot: usize) -> bool;

@@ -23,6 +23,7 @@ use fusewire_proto::negotiate::Agreement;
 
 use super::device::DeviceTransport;
 use super::{Arrival, Committed, End, Kind, Pending, Transport};
+use crate::placement::Caller;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::{EntryCommand, Ring};
 
@@ -213,9 +214,12 @@ impl Transport for UringTransport {
         Ok(true)
     }
 
-    fn caller_cpu(&self, slot: usize) -> Option<usize> {
+    fn caller(&self, slot: usize) -> Caller {
+        if !self.is_entry(slot) {
+            return Caller::Nobody;
+        }
         // Queues are by CPU (fs/fuse/dev_uring.c, fuse_uring_task_to_queue).
-        self.is_entry(slot).then(|| usize::from(self.entries[slot - self.first].queue))
+        Caller::On(usize::from(self.entries[slot - self.first].queue))
     }
 
     fn shares(&self, slot: usize) -> bool {

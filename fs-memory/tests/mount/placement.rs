@@ -1,4 +1,4 @@
-//! Shards join a lone caller on its CPU over io_uring, and leave for bulk.
+//! Shards join a lone caller on its CPU, and leave for bulk.
 
 use std::fs;
 use std::process::Command;
@@ -51,12 +51,7 @@ fn a_lone_caller_is_joined_and_left_for_bulk(transport: Transport) {
     for _ in 0..2 {
         on(&cpu, &daemon, LONE);
         let joined = shards(&daemon).iter().filter(|list| **list == cpu).count();
-        let wanted = match transport {
-            Transport::Uring => 1,
-            // Nothing tells where a caller is.
-            Transport::Device => home.iter().filter(|list| **list == cpu).count(),
-        };
-        assert_eq!(joined, wanted, "{:?}", shards(&daemon));
+        assert_eq!(joined, 1, "{:?}", shards(&daemon));
         on(&cpu, &daemon, BULK);
         assert_eq!(shards(&daemon), home, "after bulk");
     }

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use crate::backing;
 use crate::common::{
-    Daemon, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime, next_tick,
-    open_append, open_rw, open_to_all, pattern, system,
+    Daemon, MIB, Place, Plan, Setup, Transport, cases, drills, fails, forget_inodes, mtime,
+    next_tick, open_append, open_rw, open_to_all, pattern, system,
 };
 use crate::locker::whole;
 
@@ -46,6 +46,7 @@ cases!(
 cases!(
     mounts, Plan::new().options(&["--cache", "always"]);
     what_is_kept_for_long_follows_changes_inside,
+    attributes_are_kept_for_long_but_not_while_somebody_writes,
 );
 
 drills!(a_mirror_below_its_own_backing_does_not_look_into_itself);
@@ -302,6 +303,35 @@ fn direct_writes_move_mtime_at_once(place: &Place) {
 }
 
 /// Names and attributes are kept for a day, yet each change by way of the mount shows at once.
+/// What the pages of an open file take on the disk the kernel is not told until it asks.
+fn attributes_are_kept_for_long_but_not_while_somebody_writes(place: &Place) {
+    let (path, outside) = (place.path("f"), backing(place).join("f"));
+    fs::write(&path, "x").unwrap();
+    let blocks = |path: &Path| fs::metadata(path).unwrap().blocks();
+    let few = blocks(&path);
+    // Nobody has it open: what others change is not seen.
+    thread::sleep(Duration::from_millis(1200));
+    assert_eq!(blocks(&path), few);
+    fs::OpenOptions::new().append(true).open(&outside).unwrap().write_all(&[b'o'; 65536]).unwrap();
+    thread::sleep(Duration::from_millis(1200));
+    assert_eq!(blocks(&path), few, "kept for long");
+    assert!(blocks(&outside) > few);
+    for open in [open_rw, open_append] {
+        let mut file = open(&path);
+        file.write_all(&pattern(MIB, 1)).unwrap();
+        file.sync_all().unwrap();
+        // In the cache of the kernel there may be an answer of this moment, for a second.
+        let start = Instant::now();
+        while blocks(&path) != blocks(&outside) {
+            assert!(start.elapsed() < IN_TIME, "{} and {}", blocks(&path), blocks(&outside));
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(file);
+        assert_eq!(blocks(&path), blocks(&outside), "closed");
+        blocks(&path);
+    }
+}
+
 fn what_is_kept_for_long_follows_changes_inside(place: &Place) {
     let names = || {
         let mut names: Vec<_> =

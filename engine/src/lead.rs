@@ -1,0 +1,350 @@
+//! What a shard that has joined a lone caller does more than others: it serves him alone, and
+//! behind him.
+//!
+//! - On `/dev/fuse` it leads: nobody else listens. A message wakes every shard that waits for one,
+//!   and on another CPU that takes longer than most requests. The kernel has no way to wake the
+//!   right one: of those who wait exclusively it wakes the one who has waited longest
+//!   (`kernel/sched/wait.c`), and in an epoll, which keeps its place, a shard that its caller
+//!   preempts as it answers does not yet sleep again when the next request comes
+//!   (`fs/eventpoll.c, ep_poll_callback`), so that goes to the next shard.
+//! - It runs behind everybody else (SCHED_IDLE, where the process may). Who is woken is put on a
+//!   CPU that sleeps, if there is one, and not where his server runs, though that is about to sleep
+//!   itself; with nothing but such a thread on it, a CPU counts as one that sleeps
+//!   (`kernel/sched/fair.c, select_idle_sibling, sched_idle_cpu`). So the caller goes on where he
+//!   is, and each request costs two switches of threads instead of two wakes of CPUs.
+//!
+//! # Liveness
+//! Both could starve others: a leader that hangs in a handler holds everybody's requests up, and
+//! who runs behind others may not run at all. So there is a `sentry`, which releases such a shard.
+//!
+//! Never known here: CPUs. Neighbours: `placement` joins and leaves, `sentry` looks on.
+
+use std::io::Result;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use fusewire_proto::Unique;
+use nix::unistd::gettid;
+
+use crate::awake::Awake;
+use crate::mailbox::Mailbox;
+use crate::sys::policy::{self, THIS};
+use crate::sys::ring::Ring;
+
+/// What the shards of a session share.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    posts: Box<[Post]>,
+    /// Of a transport where all shards hear everything.
+    mailboxes: Option<Arc<[Arc<Mailbox>]>>,
+    /// The index of the shard that leads there, plus one; 0: none does.
+    leader: AtomicUsize,
+    /// The sentry, and whether it can bring a thread back from behind others.
+    sentry: OnceLock<(Thread, bool)>,
+}
+
+/// What others know of a shard.
+#[derive(Debug, Default)]
+struct Post {
+    /// Whoever changes how a thread is scheduled keeps the lock: the thread lives.
+    state: Mutex<State>,
+    /// Counts what it does: odd while it runs a handler.
+    beat: AtomicU64,
+    is_joined: AtomicBool,
+    /// It was released as it kept others waiting.
+    hung: AtomicBool,
+    /// The request that came last, to this shard or, in the first post, to all.
+    last: AtomicU64,
+}
+
+/// Of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    #[default]
+    Free,
+    /// It has joined somebody.
+    Joined(i32),
+    /// No more, but may run behind others still. Only the sentry can change that: shards may have
+    /// given up the right to.
+    Leaving(i32),
+}
+
+impl Lead {
+    /// For so many shards; with their mailboxes, of which none leads at first.
+    pub(crate) fn new(shards: usize, mailboxes: Option<Arc<[Arc<Mailbox>]>>) -> Arc<Self> {
+        Arc::new(Self {
+            posts: (0..shards).map(|_| Post::default()).collect(),
+            mailboxes,
+            leader: AtomicUsize::new(0),
+            sentry: OnceLock::new(),
+        })
+    }
+
+    /// This thread looks at the shards, and may have one run behind others and come back.
+    pub(crate) fn is_watched_by(&self, sentry: Thread, behind: bool) {
+        let _ = self.sentry.set((sentry, behind));
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// Of a shard: its thread, and its count of what it does, which is odd in a handler.
+    pub(crate) fn state(&self, index: usize) -> (State, u64) {
+        let post = &self.posts[index];
+        (*post.state(), post.beat.load(Ordering::Relaxed))
+    }
+
+    /// Makes a shard one like the others again, if it is not: for the sentry.
+    pub(crate) fn release(&self, index: usize, hung: bool) {
+        let post = &self.posts[index];
+        let mut state = post.state();
+        let (State::Joined(thread) | State::Leaving(thread)) = *state else { return };
+        *state = State::Free;
+        post.is_joined.store(false, Ordering::SeqCst);
+        if hung {
+            post.hung.store(true, Ordering::SeqCst);
+        }
+        // Refused where it is not behind, or somebody has chosen something else for it.
+        let _ = policy::put_behind(thread, false);
+        drop(state);
+        self.let_others_hear(index);
+    }
+
+    /// Shard `index` leads no more, if it did.
+    fn let_others_hear(&self, index: usize) {
+        let Some(mailboxes) = &self.mailboxes else { return };
+        if self.leader.compare_exchange(index + 1, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            for (_, mailbox) in mailboxes.iter().enumerate().filter(|(peer, _)| *peer != index) {
+                mailbox.ring();
+            }
+        }
+    }
+
+    /// Whether a thread may run behind others; nothing before there is a sentry.
+    pub(crate) fn may_put_behind(&self) -> Option<bool> {
+        self.sentry.get().map(|(_, behind)| *behind)
+    }
+
+    fn call_sentry(&self) {
+        if let Some((sentry, _)) = self.sentry.get() {
+            sentry.unpark();
+        }
+    }
+}
+
+impl Post {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the shards.
+#[derive(Debug)]
+pub(crate) struct Member {
+    lead: Arc<Lead>,
+    index: usize,
+}
+
+impl Member {
+    pub(crate) fn new(lead: Arc<Lead>, index: usize) -> Self {
+        Self { lead, index }
+    }
+
+    fn post(&self) -> &Post {
+        &self.lead.posts[self.index]
+    }
+
+    /// Of requests that one shard as well as another may get, or else those of this one alone.
+    fn last(&self) -> &AtomicU64 {
+        let index = if self.lead.mailboxes.is_some() { 0 } else { self.index };
+        &self.lead.posts[index].last
+    }
+
+    /// A request came.
+    pub(crate) fn arrived(&self, unique: Unique) {
+        self.last().store(unique.0, Ordering::Relaxed);
+    }
+
+    /// Whether another has come since this one did.
+    pub(crate) fn overlaps(&self, unique: Unique) -> bool {
+        self.last().load(Ordering::Relaxed) != unique.0
+    }
+
+    /// Whether it serves a caller whom it has joined, and nobody has released it.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.post().is_joined.load(Ordering::Relaxed)
+    }
+
+    /// Serves a caller beside whom its thread runs. Refused while another shard leads.
+    pub(crate) fn join(&self) -> bool {
+        let (lead, post) = (&self.lead, self.post());
+        let leader = &lead.leader;
+        if lead.mailboxes.is_some()
+            && (leader.load(Ordering::Relaxed) != 0
+                || leader
+                    .compare_exchange(0, self.index + 1, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_err())
+        {
+            return false;
+        }
+        let mut state = post.state();
+        *state = State::Joined(gettid().as_raw());
+        post.beat.fetch_add(2, Ordering::Relaxed);
+        post.is_joined.store(true, Ordering::SeqCst);
+        if lead.may_put_behind() == Some(true) {
+            // Refused where somebody has chosen how it is to run.
+            let _ = policy::put_behind(THIS, true);
+        }
+        drop(state);
+        lead.call_sentry();
+        true
+    }
+
+    /// Is as the others again.
+    pub(crate) fn leave(&self) {
+        if self.has_joined() {
+            self.leaves(State::Leaving);
+        }
+    }
+
+    fn leaves(&self, becomes: impl FnOnce(i32) -> State) {
+        let (lead, post) = (&self.lead, self.post());
+        let mut state = post.state();
+        if let State::Joined(thread) | State::Leaving(thread) = *state {
+            *state = becomes(thread);
+            post.is_joined.store(false, Ordering::SeqCst);
+        }
+        drop(state);
+        lead.let_others_hear(self.index);
+        lead.call_sentry();
+    }
+
+    /// Whether it was released as it kept others waiting; tells it once.
+    pub(crate) fn has_hung(&self) -> bool {
+        let hung = &self.post().hung;
+        hung.load(Ordering::Relaxed) && hung.swap(false, Ordering::SeqCst)
+    }
+
+    /// A handler begins to run, or goes on.
+    pub(crate) fn runs(&self) {
+        self.beats(1);
+    }
+
+    /// A request is being answered, or there is nothing to run. The caller may take the CPU now.
+    pub(crate) fn rests(&self) {
+        self.beats(0);
+    }
+
+    fn beats(&self, parity: u64) {
+        if self.has_joined() {
+            // Nobody else counts.
+            let beat = &self.post().beat;
+            let next = beat.load(Ordering::Relaxed) + 1;
+            beat.store(next + u64::from(next % 2 != parity), Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Awake::turn`]; hears no message while another shard leads.
+    pub(crate) fn turn(&self, ring: &mut Ring, wait: usize, awake: &mut Awake) -> Result<bool> {
+        if self.has_joined() {
+            self.rests();
+            // Not awake: the caller needs this CPU.
+            return ring.turn(wait).map(|()| false);
+        }
+        let leader = self.lead.leader.load(Ordering::SeqCst);
+        if wait > 0 && leader != 0 && leader != self.index + 1 && ring.turn_deaf()? {
+            return Ok(false);
+        }
+        awake.turn(ring, wait)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // The thread ends: nobody may touch it from here on.
+        self.leaves(|_| State::Free);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(lead: &Arc<Lead>) -> (Member, Member) {
+        (Member::new(Arc::clone(lead), 0), Member::new(Arc::clone(lead), 1))
+    }
+
+    fn device() -> (Arc<Lead>, Arc<[Arc<Mailbox>]>) {
+        let mailboxes: Arc<[_]> = [Mailbox::new(1).unwrap(), Mailbox::new(1).unwrap()].into();
+        (Lead::new(2, Some(Arc::clone(&mailboxes))), mailboxes)
+    }
+
+    /// Whether the bell has been rung; not any more then.
+    fn rung(mailbox: &Mailbox) -> bool {
+        let mut fds = [nix::poll::PollFd::new(mailbox.bell(), nix::poll::PollFlags::POLLIN)];
+        let rung = nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) == Ok(1);
+        mailbox.fetch(&mut Vec::new(), &mut Vec::new());
+        rung
+    }
+
+    #[test]
+    fn one_leads_and_who_leads_no_more_rings_for_the_others() {
+        let (lead, mailboxes) = device();
+        let (first, second) = members(&lead);
+        assert!(first.join() && first.has_joined());
+        assert!(!second.join() && !second.has_joined());
+        second.leave();
+        assert!(!rung(&mailboxes[0]) && !rung(&mailboxes[1]));
+        first.leave();
+        assert!(!rung(&mailboxes[0]) && rung(&mailboxes[1]));
+        assert!(second.join() && !first.join());
+        lead.release(1, true);
+        assert!(!second.has_joined() && rung(&mailboxes[0]));
+        assert!(!first.has_hung() && second.has_hung() && !second.has_hung());
+        assert!(first.join());
+        drop(first);
+        assert!(rung(&mailboxes[1]));
+        assert_eq!(lead.state(0).0, State::Free, "nobody touches a thread that ends");
+        assert!(second.join());
+        // Where each shard has callers of its own, all may.
+        let lead = Lead::new(2, None);
+        let (first, second) = members(&lead);
+        assert!(first.join() && second.join());
+    }
+
+    #[test]
+    fn requests_overlap_where_another_came_to_any_shard_that_could_have_had_it() {
+        for (lead, shared) in [(device().0, true), (Lead::new(2, None), false)] {
+            let (first, second) = members(&lead);
+            first.arrived(Unique(2));
+            assert!(!first.overlaps(Unique(2)));
+            second.arrived(Unique(4));
+            assert_eq!(first.overlaps(Unique(2)), shared);
+            assert!(!second.overlaps(Unique(4)));
+        }
+    }
+
+    #[test]
+    fn a_count_tells_of_each_step_and_whether_it_is_in_a_handler() {
+        let lead = Lead::new(1, None);
+        let member = Member::new(Arc::clone(&lead), 0);
+        member.runs();
+        assert_eq!(lead.state(0).1, 0, "nobody looks");
+        member.join();
+        let mut last = lead.state(0).1;
+        for (step, parity) in [
+            (Member::runs as fn(&_), 1),
+            (Member::runs, 1),
+            (Member::rests, 0),
+            (Member::rests, 0),
+            (Member::runs, 1),
+        ] {
+            step(&member);
+            let now = lead.state(0).1;
+            assert!(now > last && now % 2 == parity, "{last} {now}");
+            last = now;
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The thread that looks after shards which have joined a caller (`lead`), every few milliseconds
+//! while there is one.
+//!
+//! It releases a shard that keeps others waiting: one that is in the same handler as at the looks
+//! before, and one whose thread could run and does not, or waits for its CPU for long each time, as
+//! beside somebody who computes. One that has had nothing to do for long is released as well, and
+//! then nobody looks any more. It also has threads run as others again that have left a caller.
+//!
+//! Never known here: requests. Neighbours: `lead`; `crew` starts and ends it.
+
+use std::fs::read_to_string;
+use std::io::Result;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, park, park_timeout};
+use std::time::{Duration, Instant};
+
+use nix::unistd::gettid;
+
+use crate::lead::{Lead, State};
+use crate::sys::policy::{self, THIS};
+use crate::thread;
+
+/// From one look of the sentry to the next: ever longer while all that it looks at moves on.
+const TICKS: RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(8);
+/// Looks that find a shard with nothing to do after which it is released.
+const RESTS_MAX: u32 = 16;
+
+/// The same of one that runs one handler all the time, or could run and does not.
+const WAITS_MAX: u32 = 2;
+/// How long a shard may wait for its CPU each time, on average. On `/dev/fuse` that is how long its
+/// caller goes on before he makes another request, too: who does so for longer gains little.
+const DELAY_MAX: Duration = Duration::from_micros(500);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Sentry {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sentry {
+    /// # Errors
+    /// Those of a thread that does not start.
+    pub(crate) fn start(lead: &Arc<Lead>) -> Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let (lead, ends) = (Arc::clone(lead), Arc::clone(&over));
+        let thread = thread::spawn("fusewire-sentry", move || watch(&lead, &ends))?;
+        Ok(Self { over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Sentry {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has no way to panic that would concern anybody.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(lead: &Lead, over: &AtomicBool) {
+    let this = gettid().as_raw();
+    let can_see = is_runnable(this).is_some() && delays(this).is_some();
+    let behind = can_see && can_bring_back();
+    tracing::debug!(behind, "whether shards run behind callers whom they have joined");
+    lead.is_watched_by(std::thread::current(), behind);
+    let mut seen = vec![Seen::default(); lead.shards()];
+    let (mut tick, mut due) = (*TICKS.start(), Instant::now());
+    while !over.load(Ordering::SeqCst) {
+        // Called in between, for one that leaves or that has just joined, it looks at no other.
+        let now = Instant::now();
+        let looks = now >= due;
+        let mut anybody = false;
+        for (index, seen) in seen.iter_mut().enumerate() {
+            let (state, beat) = lead.state(index);
+            let look = match state {
+                State::Free => continue,
+                State::Leaving(_) => Look::Rests,
+                State::Joined(thread) if looks => {
+                    seen.look(beat, delays(thread), || is_runnable(thread))
+                }
+                State::Joined(_) => Look::MovesOn,
+            };
+            anybody |= matches!(state, State::Joined(_));
+            match look {
+                Look::MovesOn => continue,
+                Look::Stands => {}
+                Look::Waits => lead.release(index, true),
+                Look::Rests => lead.release(index, false),
+            }
+            tick = *TICKS.start();
+        }
+        if looks {
+            due = now + tick;
+            tick = (tick * 2).min(*TICKS.end());
+        }
+        if anybody {
+            park_timeout(due.saturating_duration_since(Instant::now()));
+        } else {
+            park();
+        }
+    }
+}
+
+/// What the sentry saw of a shard: its count, how often that was the same, and the kernel's counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    beat: u64,
+    waits: u32,
+    rests: u32,
+    delays: Option<Delays>,
+}
+
+/// What a look at a shard tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    MovesOn,
+    Stands,
+    /// Others wait for it, and have waited for long.
+    Waits,
+    /// It has had nothing to do for long.
+    Rests,
+}
+
+impl Seen {
+    /// One more look: at a count, what the kernel has counted, and whether the thread could run.
+    fn look(
+        &mut self,
+        beat: u64,
+        delays: Option<Delays>,
+        is_runnable: impl FnOnce() -> Option<bool>,
+    ) -> Look {
+        let before = std::mem::replace(&mut self.delays, delays);
+        if let (Some(before), Some(now)) = (before, delays)
+            && now.since(before) > DELAY_MAX
+        {
+            *self = Self::default();
+            return Look::Waits;
+        }
+        if beat != self.beat {
+            *self = Self { beat, delays, ..Self::default() };
+            return Look::MovesOn;
+        }
+        // Where nobody can tell, the worse is assumed.
+        if beat % 2 == 1 || is_runnable().unwrap_or(true) {
+            // Once, it may just have been woken.
+            (self.waits, self.rests) = (self.waits + 1, 0);
+        } else {
+            (self.waits, self.rests) = (0, self.rests + 1);
+        }
+        if self.waits < WAITS_MAX && self.rests < RESTS_MAX {
+            return Look::Stands;
+        }
+        let waits = self.waits > 0;
+        *self = Self::default();
+        if waits { Look::Waits } else { Look::Rests }
+    }
+}
+
+/// How long a thread has waited for a CPU, and how often it got one.
+#[derive(Clone, Copy, Debug)]
+struct Delays {
+    total: Duration,
+    times: u64,
+}
+
+impl Delays {
+    /// The average since then.
+    fn since(self, before: Self) -> Duration {
+        let times = u32::try_from(self.times - before.times).unwrap_or(u32::MAX).max(1);
+        (self.total - before.total) / times
+    }
+}
+
+/// Tries it, on a thread that ends.
+fn can_bring_back() -> bool {
+    let there_and_back =
+        || policy::put_behind(THIS, true).and_then(|()| policy::put_behind(THIS, false)).is_ok();
+    let tried = thread::spawn("fusewire-sentry", there_and_back);
+    tried.is_ok_and(|thread| thread.join().unwrap_or(false))
+}
+
+/// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
+fn delays(thread: i32) -> Option<Delays> {
+    let line = read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    let mut numbers = line.split_ascii_whitespace().skip(1).map_while(|field| field.parse().ok());
+    Some(Delays { total: Duration::from_nanos(numbers.next()?), times: numbers.next()? })
+}
+
+/// Whether a thread of this process runs or could; nothing without a `/proc`.
+fn is_runnable(thread: i32) -> Option<bool> {
+    let stat = read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.trim_start().starts_with('R'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lead::Member;
+
+    #[test]
+    fn what_the_kernel_says_of_this_thread() {
+        let this = gettid().as_raw();
+        assert_eq!(is_runnable(this), Some(true));
+        let before = delays(this).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        let now = delays(this).unwrap();
+        assert!(now.times > before.times, "{now:?}");
+        assert!(is_runnable(i32::MAX).is_none() && delays(i32::MAX).is_none());
+    }
+
+    /// Looks until one tells something, at a count that goes on by `step`, and a thread that waits
+    /// so long for its CPU each time.
+    fn looks(first: u64, step: u64, wait: Duration, is_runnable: Option<bool>) -> (u32, Look) {
+        let mut seen = Seen::default();
+        for count in 0..100 {
+            let delays = Delays { total: wait * 10 * count, times: 10 * u64::from(count) };
+            let beat = first + step * u64::from(count);
+            match seen.look(beat, Some(delays), || is_runnable) {
+                Look::MovesOn | Look::Stands => {}
+                told => return (count, told),
+            }
+        }
+        (100, Look::MovesOn)
+    }
+
+    #[test]
+    fn a_shard_is_released_where_it_keeps_others_waiting_or_has_nothing_to_do() {
+        let short = DELAY_MAX / 2;
+        assert_eq!(looks(2, 2, short, Some(true)), (100, Look::MovesOn));
+        assert_eq!(looks(2, 0, short, Some(false)), (RESTS_MAX, Look::Rests));
+        assert_eq!(looks(3, 0, short, Some(false)), (WAITS_MAX, Look::Waits), "in one handler");
+        assert_eq!(looks(2, 0, short, Some(true)), (WAITS_MAX, Look::Waits), "does not run");
+        assert_eq!(looks(2, 0, short, None), (WAITS_MAX, Look::Waits), "nobody can tell");
+        assert_eq!(looks(2, 2, DELAY_MAX * 2, Some(true)), (1, Look::Waits), "runs seldom");
+        // Woken just now, once and again.
+        let mut seen = Seen::default();
+        for _ in 0..10 {
+            seen.look(2, None, || Some(true));
+            assert_eq!(seen.look(2, None, || Some(false)), Look::Stands);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_has_joined_runs_behind_others_until_it_leaves_or_hangs() {
+        let comes_back = || {
+            let start = std::time::Instant::now();
+            while policy::is_behind() && start.elapsed().as_secs() < 10 {
+                std::thread::yield_now();
+            }
+            !policy::is_behind()
+        };
+        let lead = Lead::new(1, None);
+        let member = Member::new(Arc::clone(&lead), 0);
+        assert!(member.join());
+        assert!(!policy::is_behind(), "without a sentry");
+        member.leave();
+        let sentry = Sentry::start(&lead).unwrap();
+        while lead.may_put_behind().is_none() {
+            std::thread::yield_now();
+        }
+        if lead.may_put_behind() == Some(false) {
+            return eprintln!("this process may not bring a thread back");
+        }
+        let free = |lead: &Lead| {
+            while lead.state(0).0 != State::Free {
+                std::thread::yield_now()
+            }
+        };
+        free(&lead);
+        assert!(member.join());
+        assert!(policy::is_behind());
+        member.leave();
+        assert!(comes_back());
+        free(&lead);
+        assert!(member.join());
+        member.runs();
+        assert!(comes_back(), "in a handler for too long");
+        assert!(member.has_hung() && !member.has_joined());
+        drop(sentry);
+    }
+}
