@@ -20,8 +20,8 @@
 //! Never known here: CPUs. Neighbours: `placement` joins and leaves, `sentry` looks on.
 
 use std::io::Result;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 
 use fusewire_proto::Unique;
@@ -47,8 +47,11 @@ pub(crate) struct Lead {
 /// What others know of a shard.
 #[derive(Debug, Default)]
 struct Post {
-    /// Whoever changes how a thread is scheduled keeps the lock: the thread lives.
+    /// Whoever changes how its thread is scheduled keeps the lock: the thread lives.
     state: Mutex<State>,
+    thread: AtomicI32,
+    /// Whether we have put it behind others: what somebody else has chosen holds.
+    is_behind: AtomicBool,
     /// Counts what it does: odd while it runs a handler.
     beat: AtomicU64,
     is_joined: AtomicBool,
@@ -58,16 +61,16 @@ struct Post {
     last: AtomicU64,
 }
 
-/// Of a thread.
+/// Of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum State {
     #[default]
     Free,
     /// It has joined somebody.
-    Joined(i32),
-    /// No more, but may run behind others still. Only the sentry can change that: shards may have
+    Joined,
+    /// No more, but runs behind others still. Only the sentry can change that: shards may have
     /// given up the right to.
-    Leaving(i32),
+    Leaving,
 }
 
 impl Lead {
@@ -90,24 +93,38 @@ impl Lead {
         self.posts.len()
     }
 
-    /// Of a shard: its thread, and its count of what it does, which is odd in a handler.
-    pub(crate) fn state(&self, index: usize) -> (State, u64) {
+    /// Of a shard: its thread, and its count of what it does, which is odd in a handler. For the
+    /// sentry.
+    pub(crate) fn state(&self, index: usize) -> (State, i32, u64) {
         let post = &self.posts[index];
-        (*post.state(), post.beat.load(Ordering::Relaxed))
+        let thread = post.thread.load(Ordering::SeqCst);
+        (*self.locked(post), thread, post.beat.load(Ordering::Relaxed))
     }
 
-    /// Makes a shard one like the others again, if it is not: for the sentry.
+    /// The state of a shard that may be kept from running while it has the lock, as it has just
+    /// gone behind others: then it is brought back first.
+    fn locked<'p>(&self, post: &'p Post) -> MutexGuard<'p, State> {
+        if let Err(TryLockError::WouldBlock) = post.state.try_lock() {
+            let _ = policy::put_behind(post.thread.load(Ordering::SeqCst), false);
+        }
+        post.state()
+    }
+
+    /// Makes a shard one like the others again, but for its CPUs, if it is not: for the sentry.
     pub(crate) fn release(&self, index: usize, hung: bool) {
         let post = &self.posts[index];
-        let mut state = post.state();
-        let (State::Joined(thread) | State::Leaving(thread)) = *state else { return };
+        let mut state = self.locked(post);
+        if *state == State::Free {
+            return;
+        }
         *state = State::Free;
-        post.is_joined.store(false, Ordering::SeqCst);
         if hung {
             post.hung.store(true, Ordering::SeqCst);
         }
-        // Refused where it is not behind, or somebody has chosen something else for it.
-        let _ = policy::put_behind(thread, false);
+        post.is_joined.store(false, Ordering::SeqCst);
+        if post.is_behind.swap(false, Ordering::SeqCst) {
+            let _ = policy::put_behind(post.thread.load(Ordering::SeqCst), false);
+        }
         drop(state);
         self.let_others_hear(index);
     }
@@ -177,25 +194,30 @@ impl Member {
         self.post().is_joined.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody else leads.
+    pub(crate) fn may_join(&self) -> bool {
+        self.lead.leader.load(Ordering::Relaxed) == 0
+    }
+
     /// Serves a caller beside whom its thread runs. Refused while another shard leads.
     pub(crate) fn join(&self) -> bool {
         let (lead, post) = (&self.lead, self.post());
-        let leader = &lead.leader;
-        if lead.mailboxes.is_some()
-            && (leader.load(Ordering::Relaxed) != 0
-                || leader
-                    .compare_exchange(0, self.index + 1, Ordering::SeqCst, Ordering::SeqCst)
-                    .is_err())
-        {
-            return false;
+        if lead.mailboxes.is_some() {
+            let leader = self.index + 1;
+            let free = lead.leader.compare_exchange(0, leader, Ordering::SeqCst, Ordering::SeqCst);
+            if free.is_err() {
+                return false;
+            }
         }
+        post.thread.store(gettid().as_raw(), Ordering::SeqCst);
         let mut state = post.state();
-        *state = State::Joined(gettid().as_raw());
+        *state = State::Joined;
         post.beat.fetch_add(2, Ordering::Relaxed);
+        post.hung.store(false, Ordering::SeqCst);
         post.is_joined.store(true, Ordering::SeqCst);
-        if lead.may_put_behind() == Some(true) {
-            // Refused where somebody has chosen how it is to run.
-            let _ = policy::put_behind(THIS, true);
+        // It may be there still, if it has left just now.
+        if lead.may_put_behind() == Some(true) && policy::put_behind(THIS, true).is_ok() {
+            post.is_behind.store(true, Ordering::SeqCst);
         }
         drop(state);
         lead.call_sentry();
@@ -205,20 +227,21 @@ impl Member {
     /// Is as the others again.
     pub(crate) fn leave(&self) {
         if self.has_joined() {
-            self.leaves(State::Leaving);
+            self.leaves(false);
         }
     }
 
-    fn leaves(&self, becomes: impl FnOnce(i32) -> State) {
+    fn leaves(&self, for_good: bool) {
         let (lead, post) = (&self.lead, self.post());
         let mut state = post.state();
-        if let State::Joined(thread) | State::Leaving(thread) = *state {
-            *state = becomes(thread);
-            post.is_joined.store(false, Ordering::SeqCst);
-        }
+        let is_behind = post.is_behind.load(Ordering::SeqCst) && !for_good;
+        *state = if is_behind { State::Leaving } else { State::Free };
+        post.is_joined.store(false, Ordering::SeqCst);
         drop(state);
         lead.let_others_hear(self.index);
-        lead.call_sentry();
+        if is_behind {
+            lead.call_sentry();
+        }
     }
 
     /// Whether it was released as it kept others waiting; tells it once.
@@ -246,8 +269,18 @@ impl Member {
         }
     }
 
-    /// As [`Awake::turn`]; hears no message while another shard leads.
-    pub(crate) fn turn(&self, ring: &mut Ring, wait: usize, awake: &mut Awake) -> Result<bool> {
+    /// As [`Awake::turn`]; hears no message while another shard leads. Who has no read `armed`
+    /// hears nothing, and does not lead.
+    pub(crate) fn turn(
+        &self,
+        ring: &mut Ring,
+        wait: usize,
+        armed: bool,
+        awake: &mut Awake,
+    ) -> Result<bool> {
+        if !armed && self.lead.mailboxes.is_some() {
+            self.leave();
+        }
         if self.has_joined() {
             self.rests();
             // Not awake: the caller needs this CPU.
@@ -264,7 +297,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         // The thread ends: nobody may touch it from here on.
-        self.leaves(|_| State::Free);
+        self.leaves(true);
     }
 }
 
@@ -331,9 +364,9 @@ mod tests {
         let lead = Lead::new(1, None);
         let member = Member::new(Arc::clone(&lead), 0);
         member.runs();
-        assert_eq!(lead.state(0).1, 0, "nobody looks");
+        assert_eq!(lead.state(0).2, 0, "nobody looks");
         member.join();
-        let mut last = lead.state(0).1;
+        let mut last = lead.state(0).2;
         for (step, parity) in [
             (Member::runs as fn(&_), 1),
             (Member::runs, 1),
@@ -342,7 +375,7 @@ mod tests {
             (Member::runs, 1),
         ] {
             step(&member);
-            let now = lead.state(0).1;
+            let now = lead.state(0).2;
             assert!(now > last && now % 2 == parity, "{last} {now}");
             last = now;
         }

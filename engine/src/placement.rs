@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use crate::awake::Awake;
 use crate::lead::Member;
 use crate::sys::ring::Ring;
-use crate::whereabouts::Whereabouts;
+use crate::whereabouts::{Caller, Whereabouts};
 
 /// Turns with a lone request after which a shard joins the caller.
 const JOIN: u32 = 16;
@@ -40,17 +40,6 @@ const BACK: u32 = 8;
 const BULK: u64 = 64 * 1024;
 /// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
-
-/// Who waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// Nobody: it was a message beside the requests.
-    Nobody,
-    /// Somebody, and the transport does not know where.
-    Somewhere,
-    /// Somebody on this CPU.
-    On(usize),
-}
 
 /// Where the calling thread runs, and what speaks for another place.
 #[derive(Debug)]
@@ -107,48 +96,64 @@ impl Placement {
         }
     }
 
-    /// As [`Awake::turn`].
-    pub(crate) fn turn(&mut self, ring: &mut Ring, wait: usize, awake: &mut Awake) -> Result<bool> {
-        self.member.turn(ring, wait, awake)
+    /// As [`Awake::turn`]; with what is under way.
+    pub(crate) fn turn(
+        &self,
+        ring: &mut Ring,
+        wait: usize,
+        armed: bool,
+        awake: &mut Awake,
+    ) -> Result<bool> {
+        self.member.turn(ring, wait, armed, awake)
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
     pub(crate) fn turned(&mut self) {
         let Some(home) = self.home else { return };
         self.lone.turned();
-        let wanted = match self.lone.place() {
-            Some(Place::On(_)) if !self.has_joined() => Some(Place::Anywhere),
-            other => other,
-        };
-        let wanted = wanted.filter(|wanted| *wanted != self.place);
-        let Some((wanted, there)) = wanted.and_then(|wanted| Some((wanted, wanted.among(home)?)))
-        else {
+        if !matches!(self.lone.stance, Stance::Joined { .. }) {
+            self.member.leave();
+            if let Some(place) = self.lone.place() {
+                self.goes(place, home);
+            }
             return;
-        };
+        }
+        if self.member.has_joined() {
+            return;
+        }
+        if self.member.has_hung() {
+            self.lone.hung();
+        } else if self.member.may_join()
+            && self.goes(Place::On(self.lone.cpu), home)
+            && self.member.join()
+        {
+            return;
+        }
+        self.goes(Place::Anywhere, home);
+    }
+
+    /// Tells whether the thread is there.
+    fn goes(&mut self, place: Place, home: CpuSet) -> bool {
+        if place == self.place {
+            return true;
+        }
+        let Some(there) = place.among(home) else { return false };
         // Somebody else may have said by now where the thread is to run: that holds from then on.
         let is_ours = sched_getaffinity(THIS).is_ok_and(|now| now == self.current);
-        if is_ours && sched_setaffinity(THIS, &there).is_ok() {
-            (self.current, self.place) = (there, wanted);
+        let goes = is_ours && sched_setaffinity(THIS, &there).is_ok();
+        if goes {
+            (self.current, self.place) = (there, place);
         } else {
             self.member.leave();
             self.home = None;
         }
+        goes
     }
 
-    /// Joins and leaves as the requests say. Tells whether the shard has joined its caller.
-    fn has_joined(&mut self) -> bool {
-        if !matches!(self.lone.stance, Stance::Joined { .. }) {
-            self.member.leave();
-            return false;
-        }
-        if self.member.has_joined() {
-            return true;
-        }
-        if self.member.has_hung() {
-            self.lone.hung();
-            return false;
-        }
-        self.member.join()
+    /// The shard serves no more.
+    pub(crate) fn ends(&mut self) {
+        self.member.leave();
+        self.home = None;
     }
 }
 
@@ -479,6 +484,14 @@ mod tests {
             placement.turned();
         }
         assert_eq!(sched_getaffinity(THIS), Ok(only));
+        assert!(placement.member.has_joined());
+        // One more request is no reason to go, a crowd is.
+        placement.arrived(Caller::On(cpu), &header);
+        placement.turned();
+        assert!(placement.member.has_joined());
+        placement.lone.stance = Stance::Free(1);
+        placement.turned();
+        assert!(!placement.member.has_joined(), "it serves nobody alone from now on");
         placement.lone.stance = Stance::Free(0);
         placement.turned();
         assert_eq!(sched_getaffinity(THIS), Ok(home));

@@ -8,7 +8,6 @@
 //!
 //! Never known here: requests. Neighbours: `lead`; `crew` starts and ends it.
 
-use std::fs::read_to_string;
 use std::io::Result;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use nix::unistd::gettid;
 use crate::lead::{Lead, State};
 use crate::sys::policy::{self, THIS};
 use crate::thread;
+use crate::whereabouts::SCOUT;
 
 /// From one look of the sentry to the next: ever longer while all that it looks at moves on.
 const TICKS: RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(8);
@@ -32,6 +32,9 @@ const WAITS_MAX: u32 = 2;
 /// How long a shard may wait for its CPU each time, on average. On `/dev/fuse` that is how long its
 /// caller goes on before he makes another request, too: who does so for longer gains little.
 const DELAY_MAX: Duration = Duration::from_micros(500);
+
+/// Looks until the next one for threads that nobody sees to.
+const SWEEP: u32 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -69,31 +72,44 @@ fn watch(lead: &Lead, over: &AtomicBool) {
     tracing::debug!(behind, "whether shards run behind callers whom they have joined");
     lead.is_watched_by(std::thread::current(), behind);
     let mut seen = vec![Seen::default(); lead.shards()];
-    let (mut tick, mut due) = (*TICKS.start(), Instant::now());
+    let (mut tick, mut due, mut looked) = (*TICKS.start(), Instant::now(), 0_u32);
     while !over.load(Ordering::SeqCst) {
         // Called in between, for one that leaves or that has just joined, it looks at no other.
         let now = Instant::now();
         let looks = now >= due;
-        let mut anybody = false;
+        let (mut anybody, mut sweep) = (false, false);
         for (index, seen) in seen.iter_mut().enumerate() {
-            let (state, beat) = lead.state(index);
+            let (state, thread, beat) = lead.state(index);
             let look = match state {
-                State::Free => continue,
-                State::Leaving(_) => Look::Rests,
-                State::Joined(thread) if looks => {
-                    seen.look(beat, delays(thread), || is_runnable(thread))
+                State::Joined if !looks => Look::MovesOn,
+                State::Joined => seen.look(beat, delays(thread), || {
+                    // Where nobody can tell, it runs as others, too, but for this moment.
+                    is_runnable(thread).unwrap_or(behind)
+                }),
+                State::Leaving => Look::Rests,
+                State::Free => {
+                    *seen = Seen::default();
+                    continue;
                 }
-                State::Joined(_) => Look::MovesOn,
             };
-            anybody |= matches!(state, State::Joined(_));
+            anybody |= state == State::Joined;
             match look {
                 Look::MovesOn => continue,
+                Look::Stands if seen.waits == 0 => continue,
                 Look::Stands => {}
                 Look::Waits => lead.release(index, true),
                 Look::Rests => lead.release(index, false),
             }
+            sweep |= matches!(look, Look::Waits | Look::Rests);
+            if look != Look::Stands {
+                *seen = Seen::default();
+            }
             tick = *TICKS.start();
         }
+        if behind && (sweep || looks && looked.is_multiple_of(SWEEP)) {
+            bring_back_heirs(lead);
+        }
+        looked += u32::from(looks);
         if looks {
             due = now + tick;
             tick = (tick * 2).min(*TICKS.end());
@@ -132,7 +148,7 @@ impl Seen {
         &mut self,
         beat: u64,
         delays: Option<Delays>,
-        is_runnable: impl FnOnce() -> Option<bool>,
+        is_runnable: impl FnOnce() -> bool,
     ) -> Look {
         let before = std::mem::replace(&mut self.delays, delays);
         if let (Some(before), Some(now)) = (before, delays)
@@ -145,8 +161,7 @@ impl Seen {
             *self = Self { beat, delays, ..Self::default() };
             return Look::MovesOn;
         }
-        // Where nobody can tell, the worse is assumed.
-        if beat % 2 == 1 || is_runnable().unwrap_or(true) {
+        if beat % 2 == 1 || is_runnable() {
             // Once, it may just have been woken.
             (self.waits, self.rests) = (self.waits + 1, 0);
         } else {
@@ -171,8 +186,25 @@ struct Delays {
 impl Delays {
     /// The average since then.
     fn since(self, before: Self) -> Duration {
-        let times = u32::try_from(self.times - before.times).unwrap_or(u32::MAX).max(1);
-        (self.total - before.total) / times
+        let times = self.times.saturating_sub(before.times);
+        let times = u32::try_from(times).unwrap_or(u32::MAX).max(1);
+        self.total.saturating_sub(before.total) / times
+    }
+}
+
+/// Has threads run as others that were begun by one which did not, as workers of its ring: they are
+/// as their beginner was (`kernel/sched/core.c, sched_fork`), and nobody else sees to them.
+fn bring_back_heirs(lead: &Lead) {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
+    let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let ours = |thread| (0..lead.shards()).any(|index| lead.state(index).1 == thread);
+    for thread in numbers.filter(|thread| !ours(*thread)) {
+        let mut name = [0; 32];
+        let told = thread::told(&format!("/proc/self/task/{thread}/comm"), &mut name);
+        if !told.is_ok_and(|name| name.starts_with(SCOUT.as_bytes())) {
+            // Refused to nearly all, which are not behind.
+            let _ = policy::put_behind(thread, false);
+        }
     }
 }
 
@@ -186,16 +218,19 @@ fn can_bring_back() -> bool {
 
 /// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
 fn delays(thread: i32) -> Option<Delays> {
-    let line = read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    let mut numbers = line.split_ascii_whitespace().skip(1).map_while(|field| field.parse().ok());
+    let mut line = [0; 128];
+    let told = thread::told(&format!("/proc/self/task/{thread}/schedstat"), &mut line).ok()?;
+    let numbers = str::from_utf8(told).ok()?.split_ascii_whitespace().skip(1);
+    let mut numbers = numbers.map_while(|field| field.parse().ok());
     Some(Delays { total: Duration::from_nanos(numbers.next()?), times: numbers.next()? })
 }
 
 /// Whether a thread of this process runs or could; nothing without a `/proc`.
 fn is_runnable(thread: i32) -> Option<bool> {
-    let stat = read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    Some(fields.trim_start().starts_with('R'))
+    let mut line = [0; 1024];
+    let stat = thread::told(&format!("/proc/self/task/{thread}/stat"), &mut line).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(stat[end + 1..].trim_ascii_start().starts_with(b"R"))
 }
 
 #[cfg(test)]
@@ -216,7 +251,7 @@ mod tests {
 
     /// Looks until one tells something, at a count that goes on by `step`, and a thread that waits
     /// so long for its CPU each time.
-    fn looks(first: u64, step: u64, wait: Duration, is_runnable: Option<bool>) -> (u32, Look) {
+    fn looks(first: u64, step: u64, wait: Duration, is_runnable: bool) -> (u32, Look) {
         let mut seen = Seen::default();
         for count in 0..100 {
             let delays = Delays { total: wait * 10 * count, times: 10 * u64::from(count) };
@@ -232,17 +267,16 @@ mod tests {
     #[test]
     fn a_shard_is_released_where_it_keeps_others_waiting_or_has_nothing_to_do() {
         let short = DELAY_MAX / 2;
-        assert_eq!(looks(2, 2, short, Some(true)), (100, Look::MovesOn));
-        assert_eq!(looks(2, 0, short, Some(false)), (RESTS_MAX, Look::Rests));
-        assert_eq!(looks(3, 0, short, Some(false)), (WAITS_MAX, Look::Waits), "in one handler");
-        assert_eq!(looks(2, 0, short, Some(true)), (WAITS_MAX, Look::Waits), "does not run");
-        assert_eq!(looks(2, 0, short, None), (WAITS_MAX, Look::Waits), "nobody can tell");
-        assert_eq!(looks(2, 2, DELAY_MAX * 2, Some(true)), (1, Look::Waits), "runs seldom");
+        assert_eq!(looks(2, 2, short, true), (100, Look::MovesOn));
+        assert_eq!(looks(2, 0, short, false), (RESTS_MAX, Look::Rests));
+        assert_eq!(looks(3, 0, short, false), (WAITS_MAX, Look::Waits), "in one handler");
+        assert_eq!(looks(2, 0, short, true), (WAITS_MAX, Look::Waits), "does not run");
+        assert_eq!(looks(2, 2, DELAY_MAX * 2, true), (1, Look::Waits), "runs seldom");
         // Woken just now, once and again.
         let mut seen = Seen::default();
         for _ in 0..10 {
-            seen.look(2, None, || Some(true));
-            assert_eq!(seen.look(2, None, || Some(false)), Look::Stands);
+            seen.look(2, None, || true);
+            assert_eq!(seen.look(2, None, || false), Look::Stands);
         }
     }
 

@@ -66,6 +66,7 @@ pub(crate) fn run<T: Transport, S: Service>(parts: Parts<T>, service: Rc<S>) -> 
     let start = move |request| crate::task::serve(Rc::clone(&service), Rc::clone(&local), request);
     let mut shard = Shard::new(parts, start, move |node| forget.forget(node, LookupCount(1)));
     let end = shard.serve();
+    shard.placement.ends();
     shard.drain();
     end
 }
@@ -153,8 +154,9 @@ where
     fn turn(&mut self) -> Result<()> {
         self.transport.arm(&mut self.ring, &self.arena)?;
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
-        let wait = if self.ready.is_empty() { self.transport.pending().wait() } else { 0 };
-        if self.placement.turn(&mut self.ring, wait, &mut self.awake)? {
+        let pending = self.transport.pending();
+        let wait = if self.ready.is_empty() { pending.wait() } else { 0 };
+        if self.placement.turn(&mut self.ring, wait, pending.armed, &mut self.awake)? {
             self.local.stats.busy_polled.add(1);
         }
         if self.ring.all_submitted() {

@@ -1,6 +1,7 @@
 //! Threads of the engine's own.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::thread::{Builder, JoinHandle};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -15,4 +16,11 @@ pub(crate) fn spawn<T: Send + 'static>(
     let thread = Builder::new().name(name.to_owned()).spawn(work);
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread
+}
+
+/// The first `line.len()` bytes that the kernel tells of a thread in `/proc`, at once: no more is
+/// asked of the file.
+pub(crate) fn told<'l>(path: &str, line: &'l mut [u8]) -> io::Result<&'l [u8]> {
+    let len = File::open(path)?.read(line)?;
+    Ok(&line[..len])
 }

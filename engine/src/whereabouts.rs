@@ -8,7 +8,6 @@
 //!
 //! Never known here: what comes of it. Neighbours: `placement` asks; `crew` starts the scout.
 
-use std::fs::read;
 use std::io::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,6 +24,20 @@ const SAVED_MAX: u32 = 8 * PRICE;
 const AGAIN: u32 = 64;
 /// The field `processor` of `/proc/PID/stat`, counted from the one behind the name: proc(5).
 const PROCESSOR: usize = 36;
+
+/// The name of the thread.
+pub(crate) const SCOUT: &str = "fusewire-scout";
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Nobody: it was a message beside the requests.
+    Nobody,
+    /// Somebody, and the transport does not know where.
+    Somewhere,
+    /// Somebody on this CPU.
+    On(usize),
+}
 
 /// What shards ask, and what was found.
 #[derive(Debug)]
@@ -57,7 +70,7 @@ impl Scout {
         let notes = (0..shards).map(|_| Note::default()).collect();
         let board = Arc::new(Board { notes, over: AtomicBool::new(false) });
         let shared = Arc::clone(&board);
-        let started = thread::spawn("fusewire-scout", move || shared.look_around())?;
+        let started = thread::spawn(SCOUT, move || shared.look_around())?;
         Ok(Self { board, thread: started.thread().clone() })
     }
 
@@ -85,8 +98,9 @@ impl Board {
             for note in &self.notes {
                 let pid = note.asked.swap(0, Ordering::SeqCst);
                 if pid != 0 {
-                    let stat = read(format!("/proc/{pid}/stat")).unwrap_or_default();
-                    let cpu = processor(&stat).map_or(0, |cpu| u64::from(cpu) + 1);
+                    let mut line = [0; 1024];
+                    let stat = thread::told(&format!("/proc/{pid}/stat"), &mut line);
+                    let cpu = stat.ok().and_then(processor).map_or(0, |cpu| u64::from(cpu) + 1);
                     note.found.store(u64::from(pid) << 32 | cpu, Ordering::SeqCst);
                 }
             }

@@ -129,7 +129,9 @@ fn a_leader_that_hangs_keeps_nobody_waiting() {
             scope(|scope| {
                 // Whoever leads by now gets the request that hangs.
                 let hangs = scope.spawn(|| mounted.sh(&lone(0.3, "os.stat(\"hangs\")")));
+                let start = Instant::now();
                 while hung.load(Ordering::SeqCst) < round {
+                    assert!(start.elapsed() < Duration::from_secs(15), "nothing hangs");
                     sleep(Duration::from_millis(1));
                 }
                 let start = Instant::now();

@@ -135,10 +135,12 @@ pub(crate) fn allowed() -> Result<BpfProgram, BackendError> {
     rules.insert(libc::SYS_ioctl, one_of(1, commands)?);
     let commands = FCNTL_COMMANDS.into_iter().map(|command| command.unsigned_abs().into());
     rules.insert(libc::SYS_fcntl, one_of(1, commands)?);
-    // Of how the engine runs a shard; of no other thread.
-    for number in [libc::SYS_sched_getscheduler, libc::SYS_sched_setscheduler] {
-        rules.insert(number, one_of(0, [0])?);
-    }
+    // The engine puts a shard behind others; no other thread, and nowhere else.
+    rules.insert(libc::SYS_sched_getscheduler, one_of(0, [0])?);
+    let behind = libc::SCHED_IDLE.unsigned_abs().into();
+    let itself = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0)?;
+    let there = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, behind)?;
+    rules.insert(libc::SYS_sched_setscheduler, vec![SeccompRule::new(vec![itself, there])?]);
     rules.insert(libc::SYS_io_uring_register, one_of(1, [SYNC_CANCEL])?);
     // Of abort(3); to nobody else.
     rules.insert(libc::SYS_tgkill, one_of(0, [std::process::id().into()])?);

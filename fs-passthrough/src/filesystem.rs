@@ -203,13 +203,16 @@ impl Filesystem for PassthroughFs {
         let mirror = &self.mirror;
         let source = mirror.table.get(op.source)?;
         let source = mirror.pin(&source)?;
-        mirror.make(cx, op.name.as_bytes(), |at| {
+        let mut entry = mirror.make(cx, op.name.as_bytes(), |at| {
             let path = DecInt::from_fd(source.as_fd());
             // The link that is followed is the descriptor's own.
             let follow = AtFlags::SYMLINK_FOLLOW;
             linkat(mirror.backing.descriptors(), path, at.directory, at.name, follow).answer()?;
             found(mirror.backing.reopen(source.as_fd(), OFlags::PATH).answer()?)
-        })
+        })?;
+        // As for SETATTR.
+        entry.attr_valid = entry.attr_valid.min(mirror.options.writing_timeout);
+        Ok(entry)
     }
 
     async fn open(&self, cx: &Context<'_>, op: Open) -> Result<Opened> {

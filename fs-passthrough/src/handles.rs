@@ -117,7 +117,7 @@ impl AsFd for OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if self.writes {
-            self.node.writers.fetch_sub(1, Ordering::Relaxed);
+            self.node.writer_left();
         }
         self.node.through.leave();
         if let Some(desk) = &self.watch

@@ -123,6 +123,8 @@ pub(crate) struct Node {
     pub(crate) lists_known: AtomicBool,
     /// Open handles that may write.
     pub(crate) writers: AtomicU32,
+    /// When the last of them was closed, in seconds; 0: none was.
+    written: AtomicU32,
     /// The kernel may have attributes that it was told while there were none.
     pub(crate) kept_for_long: AtomicBool,
     /// Open handles, and who serves them.
@@ -136,6 +138,16 @@ pub(crate) struct Node {
     late: Mutex<Late>,
     /// The last look, and whether its time was settled.
     seen: Mutex<Option<(Version, bool)>>,
+}
+
+/// Seconds until what a file takes on the disk is settled, mostly: backing filesystems compress
+/// pages, and give back what they took in advance, when they write them or at the last close.
+const SETTLES: u32 = 60;
+
+/// Seconds since some time, never 0.
+fn coarse_seconds() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    u32::try_from(now.tv_sec).unwrap_or(u32::MAX).max(1)
 }
 
 /// What tells that data have changed: mtime, ctime and size. Flat, as a million nodes have it.
@@ -189,6 +201,7 @@ impl Node {
             lookups: AtomicU64::new(1),
             lists_known: AtomicBool::new(false),
             writers: AtomicU32::new(0),
+            written: AtomicU32::new(0),
             kept_for_long: AtomicBool::new(false),
             through: Through::default(),
             owners: OnceLock::new(),
@@ -205,10 +218,20 @@ impl Node {
         self.kind == KIND_REGULAR
     }
 
-    /// Whether the kernel may keep attributes for long, as nobody has the file open for writing.
-    /// Remembers that it may have some.
+    /// A handle that could write is closed.
+    pub(crate) fn writer_left(&self) {
+        self.written.store(coarse_seconds(), Ordering::SeqCst);
+        self.writers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the kernel may keep attributes for long, as nobody has the file open for writing, or
+    /// had a while ago. Remembers that it may have some.
     pub(crate) fn is_kept_for_long(&self) -> bool {
         if self.writers.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
+        let written = self.written.load(Ordering::SeqCst);
+        if written != 0 && coarse_seconds().saturating_sub(written) < SETTLES {
             return false;
         }
         if !self.kept_for_long.load(Ordering::SeqCst) {

@@ -24,10 +24,10 @@ use fusewire_proto::negotiate::Agreement;
 use fusewire_proto::{Errno, Opcode, Unique};
 
 use super::{Arrival, Committed, End, Kind, Pending, Transport};
-use crate::placement::Caller;
 use crate::sys::arena::{Arena, FRAME_LEAD, Held, REPLY_HEADER_LEN, Span};
 use crate::sys::device;
 use crate::sys::ring::Ring;
+use crate::whereabouts::Caller;
 
 /// Reads that are armed at most, so that idle ones do not all wake for every request.
 const ARMED_MAX: usize = 16;

@@ -23,11 +23,11 @@ use std::rc::Rc;
 use fusewire_proto::abi::InHeader;
 use fusewire_proto::{Errno, Unique};
 
-use crate::placement::Caller;
 use crate::reply::Source;
 use crate::sys::Key;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::Ring;
+use crate::whereabouts::Caller;
 
 /// What a completion is of; the high half of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

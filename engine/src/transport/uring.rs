@@ -23,9 +23,9 @@ use fusewire_proto::negotiate::Agreement;
 
 use super::device::DeviceTransport;
 use super::{Arrival, Committed, End, Kind, Pending, Transport};
-use crate::placement::Caller;
 use crate::sys::arena::{Arena, Held, Span};
 use crate::sys::ring::{EntryCommand, Ring};
+use crate::whereabouts::Caller;
 
 /// Where the parts of the ring header lie: include/uapi/linux/fuse.h,
 /// `struct fuse_uring_req_header`.
