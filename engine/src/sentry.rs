@@ -25,7 +25,7 @@ use crate::whereabouts::SCOUT;
 /// From one look of the sentry to the next: ever longer while all that it looks at moves on.
 const TICKS: RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(8);
 /// Looks that find a shard with nothing to do after which it is released.
-const RESTS_MAX: u32 = 16;
+const RESTS_MAX: u32 = 8;
 
 /// The same of one that runs one handler all the time, or could run and does not.
 const WAITS_MAX: u32 = 2;
