@@ -89,6 +89,11 @@ impl Lead {
         let _ = self.sentry.set((sentry, behind));
     }
 
+    /// Whether all shards hear everything, so that one may lead.
+    pub(crate) fn has_leader(&self) -> bool {
+        self.mailboxes.is_some()
+    }
+
     pub(crate) fn shards(&self) -> usize {
         self.posts.len()
     }
@@ -175,7 +180,7 @@ impl Member {
 
     /// Of requests that one shard as well as another may get, or else those of this one alone.
     fn last(&self) -> &AtomicU64 {
-        let index = if self.lead.mailboxes.is_some() { 0 } else { self.index };
+        let index = if self.lead.has_leader() { 0 } else { self.index };
         &self.lead.posts[index].last
     }
 
@@ -202,7 +207,7 @@ impl Member {
     /// Serves a caller beside whom its thread runs. Refused while another shard leads.
     pub(crate) fn join(&self) -> bool {
         let (lead, post) = (&self.lead, self.post());
-        if lead.mailboxes.is_some() {
+        if lead.has_leader() {
             let leader = self.index + 1;
             let free = lead.leader.compare_exchange(0, leader, Ordering::SeqCst, Ordering::SeqCst);
             if free.is_err() {
@@ -278,7 +283,7 @@ impl Member {
         armed: bool,
         awake: &mut Awake,
     ) -> Result<bool> {
-        if !armed && self.lead.mailboxes.is_some() {
+        if !armed && self.lead.has_leader() {
             self.leave();
         }
         if self.has_joined() {
