@@ -1,9 +1,9 @@
 //! What a shard that has joined a lone caller does more than others: it serves him alone, and
 //! behind him.
 //!
-//! - On `/dev/fuse` it leads: nobody else listens. A message wakes every shard that waits for one,
-//!   and on another CPU that takes longer than most requests. The kernel has no way to wake the
-//!   right one: of those who wait exclusively it wakes the one who has waited longest
+//! - On `/dev/fuse` it leads: nobody else who sleeps listens. A message wakes every shard that
+//!   waits for one, and on another CPU that takes longer than most requests. The kernel has no way
+//!   to wake the right one: of those who wait exclusively it wakes the one who has waited longest
 //!   (`kernel/sched/wait.c`), and in an epoll, which keeps its place, a shard that its caller
 //!   preempts as it answers does not yet sleep again when the next request comes
 //!   (`fs/eventpoll.c, ep_poll_callback`), so that goes to the next shard.
@@ -96,6 +96,11 @@ impl Lead {
 
     pub(crate) fn shards(&self) -> usize {
         self.posts.len()
+    }
+
+    /// Whether this thread has ever joined somebody.
+    pub(crate) fn is_shard(&self, thread: i32) -> bool {
+        self.posts.iter().any(|post| post.thread.load(Ordering::SeqCst) == thread)
     }
 
     /// Of a shard: its thread, and its count of what it does, which is odd in a handler. For the

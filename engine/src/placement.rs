@@ -12,7 +12,6 @@
 //! on `/dev/fuse`, `whereabouts` finds it. What else becomes of a shard that joins its caller says
 //! `lead`. Never known here: what the requests are. Neighbour: `shard`.
 
-use std::io::Result;
 use std::ops::RangeInclusive;
 
 use fusewire_proto::Unique;
@@ -20,9 +19,7 @@ use fusewire_proto::abi::InHeader;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::awake::Awake;
 use crate::lead::Member;
-use crate::sys::ring::Ring;
 use crate::whereabouts::{Caller, Whereabouts};
 
 /// Turns with a lone request after which a shard joins the caller.
@@ -83,9 +80,9 @@ impl Placement {
         self.lone.arrived(cpu);
     }
 
-    /// A handler begins to run, or goes on.
-    pub(crate) fn runs(&self) {
-        self.member.runs();
+    /// What the shard does while it has joined its caller.
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     /// A request that had arrived is about to be answered, and moved so many bytes of data.
@@ -94,17 +91,6 @@ impl Placement {
         if caller != Caller::Nobody {
             self.lone.answered(self.member.overlaps(unique), bytes);
         }
-    }
-
-    /// As [`Awake::turn`]; with what is under way.
-    pub(crate) fn turn(
-        &self,
-        ring: &mut Ring,
-        wait: usize,
-        armed: bool,
-        awake: &mut Awake,
-    ) -> Result<bool> {
-        self.member.turn(ring, wait, armed, awake)
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.

@@ -179,9 +179,7 @@ impl Seen {
         if self.waits < WAITS_MAX && self.rests < RESTS_MAX {
             return Look::Stands;
         }
-        let waits = self.waits > 0;
-        *self = Self::default();
-        if waits { Look::Waits } else { Look::Rests }
+        if self.waits > 0 { Look::Waits } else { Look::Rests }
     }
 }
 
@@ -206,8 +204,7 @@ impl Delays {
 fn bring_back_heirs(lead: &Lead) {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
     let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
-    let ours = |thread| (0..lead.shards()).any(|index| lead.state(index).1 == thread);
-    for thread in numbers.filter(|thread| !ours(*thread)) {
+    for thread in numbers.filter(|thread| !lead.is_shard(*thread)) {
         let mut name = [0; 32];
         let told = thread::told(&format!("/proc/self/task/{thread}/comm"), &mut name);
         if !told.is_ok_and(|name| name.starts_with(SCOUT.as_bytes())) {

@@ -156,7 +156,7 @@ where
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let pending = self.transport.pending();
         let wait = if self.ready.is_empty() { pending.wait() } else { 0 };
-        if self.placement.turn(&mut self.ring, wait, pending.armed, &mut self.awake)? {
+        if self.placement.member().turn(&mut self.ring, wait, pending.armed, &mut self.awake)? {
             self.local.stats.busy_polled.add(1);
         }
         if self.ring.all_submitted() {
@@ -303,7 +303,7 @@ where
             // Woken after it was done.
             return Ok(());
         }
-        self.placement.runs();
+        self.placement.member().runs();
         let outcome = match self.tasks.poll(slot) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(outcome)) => outcome,

@@ -9,9 +9,9 @@ use libc::{SCHED_IDLE, SCHED_OTHER, pid_t};
 /// The calling thread.
 pub(crate) const THIS: pid_t = 0;
 
-/// Has a thread of this process run when nobody else wants its CPU
-/// (`behind`), or as others do. To come back takes CAP_SYS_NICE or RLIMIT_NICE
-/// (`kernel/sched/syscalls.c, user_check_sched_setscheduler`).
+/// Has a thread of this process run when nobody else wants its CPU (`behind`), or as others do. To
+/// come back takes CAP_SYS_NICE or RLIMIT_NICE (`kernel/sched/syscalls.c,
+/// user_check_sched_setscheduler`).
 ///
 /// # Errors
 /// `Unsupported` where somebody has chosen something else for it: that holds.
