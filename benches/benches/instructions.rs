@@ -1,11 +1,14 @@
-//! Instructions that the codec spends, counted by callgrind, with limits that fail the run.
+//! Instructions that codec and engine spend, counted by callgrind, with limits that fail the run.
 //!
-//! Counted is what runs between entering and leaving a function of [`measured`]; the inputs are
-//! made before. `scripts/count-instructions` runs this and installs what it needs.
+//! Counted is what runs between entering and leaving a function of a module `measured`; the inputs
+//! are made before. Where the engine serves, what the simulated kernel does is left out. The limits
+//! and their reasons stand in `guards.json`. `scripts/count-instructions` runs this and installs
+//! what it needs.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench is no library and may fail")]
 
 use fusewire_benches::codec::{self, Message, measured};
+use fusewire_benches::served::{self, Served};
 use fusewire_proto::{
     Agreement, Attributes, DecodeError, Entry, Limits, NegotiateError, Offer, Operation, Reply,
     TooSmall, Wishes,
@@ -14,22 +17,29 @@ use gungraun::{
     Callgrind, EntryPoint, EventKind, LibraryBenchmarkConfig, library_benchmark,
     library_benchmark_group, main,
 };
+use serde_json::Value;
 
 fn counted() -> Callgrind {
     let mut callgrind = Callgrind::default();
-    callgrind.entry_point(EntryPoint::Custom("*::codec::measured::*".into()));
+    callgrind.entry_point(EntryPoint::Custom("*::measured::*".into()));
+    // Each of these turns the counting off, and on again at its end.
+    callgrind.args(["toggle-collect=*Wire::deliver*", "toggle-collect=*Wire::take*"]);
     callgrind
 }
 
-fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
+/// With the limit that `guards.json` has under this name.
+fn guarded(name: &str) -> LibraryBenchmarkConfig {
+    let guards: Vec<Value> = serde_json::from_str(include_str!("../guards.json")).unwrap();
+    let guard = guards.iter().find(|guard| guard["name"] == name);
+    let most = guard.unwrap_or_else(|| panic!("no guard {name}"))["most"].as_u64().unwrap();
     let mut config = LibraryBenchmarkConfig::default();
-    config.tool(counted().hard_limits([(EventKind::Ir, instructions)]).clone());
+    config.tool(counted().hard_limits([(EventKind::Ir, most)]).clone());
     config
 }
 
 type Decoded = Result<Operation<'static>, DecodeError>;
 
-#[library_benchmark(config = at_most(60))]
+#[library_benchmark(config = guarded("instructions: decode READ, WRITE"))]
 #[bench::read(codec::read())]
 #[bench::write(codec::write())]
 fn decode_io(message: Message) -> Decoded {
@@ -37,7 +47,7 @@ fn decode_io(message: Message) -> Decoded {
 }
 
 // A name of one byte, so that scanning it does not count; the other length tells the slope.
-#[library_benchmark(config = at_most(100))]
+#[library_benchmark(config = guarded("instructions: decode LOOKUP of 1 byte"))]
 #[bench::name_1(codec::lookup(1))]
 fn decode_lookup(message: Message) -> Decoded {
     message.decode()
@@ -58,13 +68,13 @@ fn split_and_decode(message: Message) -> Decoded {
     message.split_and_decode()
 }
 
-#[library_benchmark(config = at_most(30))]
+#[library_benchmark(config = guarded("instructions: reply header"))]
 #[bench::success([0; 64])]
 fn reply_header(mut out: [u8; 64]) -> bool {
     measured::reply_header(&mut out, codec::UNIQUE, 4096)
 }
 
-#[library_benchmark(config = at_most(30))]
+#[library_benchmark(config = guarded("instructions: reply header"))]
 #[bench::error([0; 64])]
 fn error_header(mut out: [u8; 64]) -> bool {
     measured::error_header(&mut out, codec::UNIQUE)
@@ -97,6 +107,31 @@ fn negotiate((offer, wishes): (Offer, Wishes)) -> Result<Agreement, NegotiateErr
     measured::negotiate(&offer, &wishes, &Limits::default())
 }
 
+#[library_benchmark(config = guarded("instructions: serve LOOKUP, GETATTR"))]
+#[bench::lookup_name_1(served::lookup(1))]
+#[bench::getattr(served::getattr(1))]
+fn serve(served: Served) -> Served {
+    served.serve()
+}
+
+#[library_benchmark(config = guarded("instructions: serve 64 GETATTRs, 8 at a time"))]
+#[bench::getattr(served::getattr(64))]
+fn serve_many(served: Served) -> Served {
+    served.serve()
+}
+
+// No limit grows with the size: nobody copies.
+#[library_benchmark(config = guarded("instructions: serve READ, WRITE of any size"))]
+#[bench::read_4_kib(served::read(4096))]
+#[bench::read_1_mib(served::read(1 << 20))]
+#[bench::write_4_kib(served::write(4096))]
+#[bench::write_1_mib(served::write(1 << 20))]
+fn serve_data(served: Served) -> Served {
+    served.serve()
+}
+
+library_benchmark_group!(name = engine_cost, benchmarks = [serve, serve_many, serve_data]);
+
 library_benchmark_group!(
     name = codec_cost,
     benchmarks = [
@@ -115,5 +150,5 @@ library_benchmark_group!(
 
 main!(
     config = LibraryBenchmarkConfig::default().tool(counted()),
-    library_benchmark_groups = codec_cost
+    library_benchmark_groups = [codec_cost, engine_cost]
 );

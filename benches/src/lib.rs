@@ -8,7 +8,8 @@
 //!
 //! `unsafe` stands in [`sys`]: the ring of the load generator and a mapping of a file.
 //!
-//! [`codec`] is apart: messages for the counts of instructions (`scripts/count-instructions`).
+//! [`codec`] and [`served`] are apart: for the counts of instructions that
+//! `scripts/count-instructions` makes.
 
 pub mod building;
 pub mod child;
@@ -24,6 +25,7 @@ pub mod page;
 pub mod pattern;
 pub mod results;
 pub mod runner;
+pub mod served;
 pub mod statistics;
 pub mod sys;
 pub mod table;

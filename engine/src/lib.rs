@@ -29,6 +29,7 @@ mod config;
 mod context;
 mod crew;
 mod dispatch;
+mod early;
 mod error;
 mod filesystem;
 mod io;
@@ -56,6 +57,7 @@ mod whereabouts;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod sim;
 
 pub use backing::Backing;
 pub use config::{Config, GIB, KIB, MIB, TransportChoice};

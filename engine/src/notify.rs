@@ -54,7 +54,11 @@ struct Job {
 
 impl Notifier {
     pub(crate) fn new(connection: &Arc<OwnedFd>) -> Self {
-        let connection = Arc::downgrade(connection);
+        Self::of(Arc::downgrade(connection))
+    }
+
+    /// Where there may be none: what is sent then answers ENOTCONN.
+    pub(crate) fn of(connection: Weak<OwnedFd>) -> Self {
         let desk = Desk { connection, queue: Mutex::default(), retrieved: AtomicU64::new(0) };
         Self { desk: Arc::new(desk) }
     }

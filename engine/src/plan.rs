@@ -57,6 +57,15 @@ pub(crate) struct Surroundings {
     pub(crate) no_ring: Option<String>,
 }
 
+/// What the engine itself can honour, whatever the filesystem.
+pub(crate) const ENGINE_WISHES: InitFlags = InitFlags::ASYNC_READ
+    .union(InitFlags::BIG_WRITES)
+    .union(InitFlags::ASYNC_DIO)
+    .union(InitFlags::PARALLEL_DIROPS)
+    .union(InitFlags::MAX_PAGES)
+    .union(InitFlags::ABORT_ERROR)
+    .union(InitFlags::SETXATTR_EXT)
+    .union(InitFlags::INIT_EXT);
 /// What a session will be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {

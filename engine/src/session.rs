@@ -40,15 +40,6 @@ use crate::sys::ring::Ring;
 use crate::thread;
 use crate::transport::End;
 
-/// What the engine itself can honour, whatever the filesystem.
-const ENGINE_WISHES: InitFlags = InitFlags::ASYNC_READ
-    .union(InitFlags::BIG_WRITES)
-    .union(InitFlags::ASYNC_DIO)
-    .union(InitFlags::PARALLEL_DIROPS)
-    .union(InitFlags::MAX_PAGES)
-    .union(InitFlags::ABORT_ERROR)
-    .union(InitFlags::SETXATTR_EXT)
-    .union(InitFlags::INIT_EXT);
 /// How long a busy mount's dirty pages may take when a signal ends the session.
 const SYNC_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may take to end after its mount was taken away, or a shard ended.
@@ -420,7 +411,7 @@ fn handshake(
     };
     let offer = Offer::from(init);
     let plan = plan(config, around, offer.flags)?;
-    let flags = plan::wishes(config, wishes | ENGINE_WISHES, offer.flags, plan.transport);
+    let flags = plan::wishes(config, wishes | plan::ENGINE_WISHES, offer.flags, plan.transport);
     if flags.contains(InitFlags::PASSTHROUGH) && !offer.flags.contains(InitFlags::PASSTHROUGH) {
         tracing::warn!(
             "no passthrough: the kernel does not offer it (it takes Linux 6.9 or later, built with \

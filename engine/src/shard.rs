@@ -9,8 +9,7 @@
 //! Never known here: filesystems, mounts. Neighbours: `session` starts shards, `transport` speaks
 //! to the kernel, `task` runs handlers.
 
-use std::collections::VecDeque;
-use std::io::{Error, Result};
+use std::io::Result;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -19,10 +18,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fusewire_proto::abi::InHeader;
-use fusewire_proto::dirent::{DirentPlusReader, LookUp};
 use fusewire_proto::{Errno, LookupCount, NodeId, Opcode, Operation, Unique};
 
 use crate::awake::Awake;
+use crate::early::Early;
 use crate::io;
 use crate::mailbox::{Answer, Letter, Mailbox};
 use crate::placement::Placement;
@@ -36,12 +35,6 @@ use crate::sys::{Key, NOBODY};
 use crate::task::{Local, Request, Tasks};
 use crate::transport::{Arrival, Committed, End, Kind, Transport};
 
-/// Interrupts that came before their request; more are forgotten, oldest first.
-const EARLY_MAX: usize = 64;
-/// Turns for which they are kept. The kernel sends an INTERRUPT once its request was handed out
-/// (FR_SENT; `fs/fuse/dev.c, request_wait_answer`), so the completion that brings the request is in
-/// some ring by then, and that shard's next turn takes it.
-const EARLY_TURNS: u64 = 2;
 /// How long a shard that ends waits for the kernel to give its memory back.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -59,15 +52,39 @@ pub(crate) struct Parts<T> {
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
 }
 
-/// Serves until the connection ends or a letter says stop.
-pub(crate) fn run<T: Transport, S: Service>(parts: Parts<T>, service: Rc<S>) -> End {
+/// A shard, whatever its transport and its filesystem.
+pub(crate) trait Turning {
+    /// Waits until there is something to do, and does that. What ends the connection is told.
+    fn turn(&mut self) -> Result<Option<End>>;
+
+    /// Ends what it serves.
+    fn close(&mut self);
+}
+
+/// A shard that listens to its mailbox, to be turned.
+pub(crate) fn start<T: Transport, S: Service>(parts: Parts<T>, service: Rc<S>) -> impl Turning {
     let local = Rc::clone(&parts.local);
     let forget = Rc::clone(&service);
     let start = move |request| crate::task::serve(Rc::clone(&service), Rc::clone(&local), request);
     let mut shard = Shard::new(parts, start, move |node| forget.forget(node, LookupCount(1)));
-    let end = shard.serve();
-    shard.placement.ends();
-    shard.drain();
+    shard.listen();
+    shard
+}
+
+/// Serves until the connection ends or a letter says stop.
+pub(crate) fn run<T: Transport, S: Service>(parts: Parts<T>, service: Rc<S>) -> End {
+    let mut shard = start(parts, service);
+    let end = loop {
+        match shard.turn() {
+            Ok(None) => {}
+            Ok(Some(end)) => break end,
+            Err(error) => {
+                tracing::error!(%error, "the ring failed");
+                break End::Failed(error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+    };
+    shard.close();
     end
 }
 
@@ -87,9 +104,7 @@ struct Shard<T, F, M, U> {
     ready: Vec<usize>,
     taken: Vec<(Key, i32)>,
     letters: Vec<Letter>,
-    /// With the turn in which it is given up.
-    early: VecDeque<(Unique, u64)>,
-    turns: u64,
+    early: Early,
     /// Answers to requests whose handlers handed them over and still run.
     waiting: Vec<(SlotId, Answer)>,
     /// Outcomes of requests that have an operation in flight.
@@ -99,6 +114,49 @@ struct Shard<T, F, M, U> {
     /// Files of READs that are not submitted yet; from then on the kernel keeps them open.
     submitting: Vec<Arc<OwnedFd>>,
     end: Option<End>,
+}
+
+impl<T, F, M, U> Turning for Shard<T, F, M, U>
+where
+    T: Transport,
+    F: Future<Output = Outcome>,
+    M: Fn(Request) -> F,
+    U: Fn(NodeId),
+{
+    fn turn(&mut self) -> Result<Option<End>> {
+        self.transport.arm(&mut self.ring, &self.arena)?;
+        self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
+        let pending = self.transport.pending();
+        let wait = if self.ready.is_empty() { pending.wait() } else { 0 };
+        if self.placement.member().turn(&mut self.ring, wait, pending.armed, &mut self.awake)? {
+            self.local.stats.busy_polled.add(1);
+        }
+        if self.ring.all_submitted() {
+            self.submitting.clear();
+        }
+        self.local.stats.enters.raise_to(self.ring.enters());
+        let mut taken = std::mem::take(&mut self.taken);
+        self.ring.completions(&mut taken);
+        let now = Instant::now();
+        for (key, result) in taken.drain(..) {
+            self.take(key, result, now)?;
+        }
+        self.taken = taken;
+        let mut ready = std::mem::take(&mut self.ready);
+        for slot in ready.drain(..) {
+            self.poll(slot)?;
+        }
+        ready.append(&mut self.ready);
+        self.ready = ready;
+        self.placement.turned();
+        self.early.turned();
+        Ok(self.end)
+    }
+
+    fn close(&mut self) {
+        self.placement.ends();
+        self.drain();
+    }
 }
 
 impl<T, F, M, U> Shard<T, F, M, U>
@@ -125,8 +183,7 @@ where
             ready: Vec::with_capacity(parts.slots),
             taken: Vec::with_capacity(parts.slots * 2 + 8),
             letters: Vec::with_capacity(parts.slots),
-            early: VecDeque::with_capacity(EARLY_MAX),
-            turns: 0,
+            early: Early::new(),
             waiting: Vec::new(),
             kept: Vec::new(),
             promised: (0..parts.slots).map(|_| Default::default()).collect(),
@@ -135,53 +192,8 @@ where
         }
     }
 
-    fn serve(&mut self) -> End {
-        self.listen();
-        loop {
-            if let Err(error) = self.turn() {
-                return failed(&error);
-            }
-            if let Some(end) = self.end {
-                return end;
-            }
-        }
-    }
-
     fn listen(&mut self) {
         self.ring.poll_readable(Kind::Bell.key(0), self.local.mailbox.bell());
-    }
-
-    fn turn(&mut self) -> Result<()> {
-        self.transport.arm(&mut self.ring, &self.arena)?;
-        self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
-        let pending = self.transport.pending();
-        let wait = if self.ready.is_empty() { pending.wait() } else { 0 };
-        if self.placement.member().turn(&mut self.ring, wait, pending.armed, &mut self.awake)? {
-            self.local.stats.busy_polled.add(1);
-        }
-        if self.ring.all_submitted() {
-            self.submitting.clear();
-        }
-        self.local.stats.enters.raise_to(self.ring.enters());
-        let mut taken = std::mem::take(&mut self.taken);
-        self.ring.completions(&mut taken);
-        let now = Instant::now();
-        for (key, result) in taken.drain(..) {
-            self.take(key, result, now)?;
-        }
-        self.taken = taken;
-        let mut ready = std::mem::take(&mut self.ready);
-        for slot in ready.drain(..) {
-            self.poll(slot)?;
-        }
-        ready.append(&mut self.ready);
-        self.ready = ready;
-        self.placement.turned();
-        self.turns += 1;
-        while self.early.front().is_some_and(|(_, until)| *until < self.turns) {
-            self.early.pop_front();
-        }
-        Ok(())
     }
 
     fn take(&mut self, key: Key, result: i32, now: Instant) -> Result<()> {
@@ -243,21 +255,10 @@ where
     /// is lent again by then, but loses its answer only when the connection ends.
     fn undelivered(&mut self, slot: usize, held: bool) {
         self.local.stats.undelivered.add(1);
-        match std::mem::take(&mut self.slots[slot].given) {
-            Given::Nothing => {}
-            Given::Node(node) => self.take_back(node),
-            Given::Entries(bytes) if held => {
-                let mut held = self.arena.hold(slot);
-                let records = DirentPlusReader::new(&held.payload_mut()[bytes]);
-                for record in records.flatten() {
-                    match record.look_up() {
-                        LookUp::Counted(node) | LookUp::GivenBack(node) => self.take_back(node),
-                        LookUp::None => {}
-                    }
-                }
-            }
-            Given::Entries(_) => {}
-        }
+        let given = std::mem::take(&mut self.slots[slot].given);
+        let mut held = held.then(|| self.arena.hold(slot));
+        let payload = held.as_mut().map_or(&[] as &[u8], |held| held.payload_mut());
+        given.for_each(payload, |node| self.take_back(node));
     }
 
     fn take_back(&self, node: NodeId) {
@@ -284,7 +285,7 @@ where
         if header.opcode == Opcode::Interrupt as u32 {
             return self.interrupt(held, &header, &span);
         }
-        if self.early.iter().any(|(unique, _)| *unique == header.unique) {
+        if self.early.has(header.unique) {
             self.local.marks[slot].interrupt();
         }
         let request = Request {
@@ -475,10 +476,7 @@ where
             return;
         }
         // Not here, or not yet: its completion may lie in the ring, unseen.
-        if self.early.len() == EARLY_MAX {
-            self.early.pop_front();
-        }
-        self.early.push_back((unique, self.turns + EARLY_TURNS));
+        self.early.keep(unique);
     }
 
     /// Drops what is being served and waits, for a while, until the kernel gave all memory back.
@@ -509,9 +507,4 @@ where
             self.local.desk.leak();
         }
     }
-}
-
-fn failed(error: &Error) -> End {
-    tracing::error!(%error, "the ring failed");
-    End::Failed(error.raw_os_error().unwrap_or(libc::EIO))
 }

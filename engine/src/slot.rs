@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fusewire_proto::abi::InHeader;
+use fusewire_proto::dirent::{DirentPlusReader, LookUp};
 use fusewire_proto::{Entry, NodeId, Reply, Unique};
 
 /// A slot and the request in it.
@@ -59,6 +60,23 @@ impl Given {
                 Self::Node(*nodeid)
             }
             _ => Self::Nothing,
+        }
+    }
+
+    /// Tells the node of each lookup that an answer in this payload gives.
+    pub(crate) fn for_each(self, payload: &[u8], mut tell: impl FnMut(NodeId)) {
+        match self {
+            Self::Nothing => {}
+            Self::Node(node) => tell(node),
+            Self::Entries(bytes) => {
+                let records = DirentPlusReader::new(payload.get(bytes).unwrap_or_default());
+                for record in records.flatten() {
+                    match record.look_up() {
+                        LookUp::Counted(node) | LookUp::GivenBack(node) => tell(node),
+                        LookUp::None => {}
+                    }
+                }
+            }
         }
     }
 }

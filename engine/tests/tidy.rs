@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("sys", 0),
     ("config", 0),
     ("error", 0),
+    ("early", 0),
     ("stats", 0),
     ("slot", 1),
     ("awake", 1),
@@ -35,6 +36,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("transport", 5),
     ("shard", 6),
     ("crew", 7),
+    ("sim", 7),
     ("session", 8),
     ("cli", 9),
 ];

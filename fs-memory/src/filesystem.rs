@@ -53,7 +53,7 @@ impl MemoryFs {
     }
 
     fn maker(cx: &Context<'_>, mode: u32, umask: u32) -> Maker {
-        Maker { mode, umask, uid: cx.uid(), gid: cx.gid(), rdev: 0 }
+        Maker { mode, umask: umask & 0o777, uid: cx.uid(), gid: cx.gid(), rdev: 0 }
     }
 
     /// Takes set-id bits away after a change that says nothing of them. FALLOCATE and
@@ -168,11 +168,14 @@ impl Filesystem for MemoryFs {
     }
 
     async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
-        let maker = Maker { rdev: op.rdev, ..Self::maker(cx, op.mode.bits(), op.umask) };
-        let body = |limits: &Arc<Limits>, id| match op.mode.bits() & S_IFMT {
-            S_IFREG => file_body(limits, id),
-            S_IFDIR | S_IFLNK => Err(Errno::EINVAL),
-            _ => Ok(Body::Special),
+        let kind = op.mode.bits() & S_IFMT;
+        let mode = kind | op.mode.permissions();
+        let maker = Maker { rdev: op.rdev, ..Self::maker(cx, mode, op.umask) };
+        let body = |limits: &Arc<Limits>, id| match op.mode.file_type() {
+            FileType::REGULAR => file_body(limits, id),
+            FileType::FIFO | FileType::SOCKET => Ok(Body::Special),
+            FileType::CHARACTER_DEVICE | FileType::BLOCK_DEVICE => Ok(Body::Special),
+            _ => Err(Errno::EINVAL),
         };
         self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
     }

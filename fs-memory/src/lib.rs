@@ -18,6 +18,8 @@ mod data;
 mod directory;
 mod file;
 mod filesystem;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod limits;
 mod node;
 mod options;

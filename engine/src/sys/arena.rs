@@ -278,6 +278,12 @@ impl Held {
         &frame[..len.min(frame.len())]
     }
 
+    /// Where a simulated kernel puts a message.
+    pub(crate) fn frame_mut(&mut self) -> &mut [u8] {
+        let at = self.frame_at();
+        &mut self.bytes_mut()[at..]
+    }
+
     /// The header of a `/dev/fuse` reply.
     pub(crate) fn reply_header_mut(&mut self) -> &mut [u8] {
         &mut self.bytes_mut()[REPLY_HEADER_AT..REPLY_HEADER_AT + REPLY_HEADER_LEN]

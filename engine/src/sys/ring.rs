@@ -174,6 +174,11 @@ impl Ring {
         }
     }
 
+    /// Something that needs no kernel is complete.
+    pub(crate) fn complete(&mut self, key: Key, result: i32) {
+        self.completed.push((key, result));
+    }
+
     /// Begins an operation on a file. Whoever calls keeps it open, and its memory as it is, until
     /// the completion (I9).
     pub(crate) fn file(&mut self, key: Key, fd: RawFd, what: FileOperation) -> io::Result<()> {

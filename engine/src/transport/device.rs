@@ -167,7 +167,7 @@ impl DeviceTransport {
 }
 
 /// Takes a message of `len` bytes apart. The error carries the unique, where it could be read.
-fn message(
+pub(super) fn message(
     held: &Held,
     len: usize,
     agreement: &Agreement,

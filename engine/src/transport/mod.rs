@@ -14,6 +14,7 @@
 //! transport, `sys` does what it asks.
 
 pub(crate) mod device;
+pub(crate) mod sim;
 pub(crate) mod uring;
 
 use std::io;

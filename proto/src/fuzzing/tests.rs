@@ -78,6 +78,8 @@ fn what_the_encoders_make_goes_through_its_body() {
 #[test]
 fn every_target_is_wrapped_and_short() {
     let mut wrapped = files(&root().join("../fuzz/fuzz_targets"));
+    // That of fs-memory has its own test.
+    wrapped.retain(|it| !it.ends_with("memory.rs"));
     for (name, _) in BODIES {
         let path = root().join(std::format!("../fuzz/fuzz_targets/{name}.rs"));
         let text = fs::read_to_string(&path).unwrap();
