@@ -105,3 +105,32 @@ pub mod measured {
         sim.run().expect("nothing but memory");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fusewire::proto::Unique;
+    use fusewire::proto::frame;
+
+    use super::*;
+
+    /// What is counted is what was asked for, and succeeds.
+    #[test]
+    fn every_request_is_served() {
+        let size = |body: usize| u32::try_from(16 + body).unwrap();
+        let cases = [
+            (lookup(1), 1, size(128)),
+            (getattr(64), 64, size(104)),
+            (read(4096), 1, size(4096)),
+            (read(1 << 20), 1, size(1 << 20)),
+            (write(1 << 20), 1, size(8)),
+        ];
+        for (served, count, len) in cases {
+            let mut sim = served.serve().0;
+            for place in 1..=count {
+                let header = frame::out_header(sim.answer(Unique(2 * place)).unwrap()).unwrap();
+                assert_eq!((header.error, header.len), (0, len));
+            }
+            assert_eq!(sim.stats().requests(), count);
+        }
+    }
+}

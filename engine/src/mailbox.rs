@@ -12,8 +12,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
+use std::time::Duration;
 
 use fusewire_proto::{Errno, Reply, Unique};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::reply::Outcome;
@@ -100,6 +102,13 @@ impl Mailbox {
             // The counter cannot overflow: it is rung once until it is heard.
             let _ = self.bell.write(1);
         }
+    }
+
+    /// Waits until there is something to fetch; false if there is not within `limit`.
+    pub(crate) fn rings_within(&self, limit: Duration) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let rung = poll(&mut [PollFd::new(self.bell(), PollFlags::POLLIN)], timeout)?;
+        Ok(rung > 0)
     }
 
     /// Takes what is there: letters into `letters`, slots to poll into `slots`.

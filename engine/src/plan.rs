@@ -66,6 +66,7 @@ pub(crate) const ENGINE_WISHES: InitFlags = InitFlags::ASYNC_READ
     .union(InitFlags::ABORT_ERROR)
     .union(InitFlags::SETXATTR_EXT)
     .union(InitFlags::INIT_EXT);
+
 /// What a session will be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {

@@ -7,7 +7,7 @@
 //! ```
 //! use fusewire::proto::flags::{GetAttrFlags, InitFlags};
 //! use fusewire::proto::op::GetAttr;
-//! use fusewire::proto::{Attributes, NodeId, Operation, Reply, Result};
+//! use fusewire::proto::{Attr, Attributes, Mode, NodeId, Operation, Reply, Result};
 //! use fusewire::sim::{Caller, Simulation};
 //! use fusewire::{Context, Filesystem};
 //!
@@ -17,18 +17,20 @@
 //!     const WISHES: InitFlags = InitFlags::empty();
 //!
 //!     async fn getattr(&self, _: &Context<'_>, _: GetAttr) -> Result<Attributes> {
-//!         Ok(Attributes::default())
+//!         let attr = Attr { mode: Mode(0o040_755), nlink: 2, ..Attr::default() };
+//!         Ok(Attributes { attr, ..Attributes::default() })
 //!     }
 //! }
 //!
 //! let mut sim = Simulation::new(Empty)?;
 //! let getattr = Operation::GetAttr(GetAttr { fh: None, getattr_flags: GetAttrFlags::empty() });
 //! let answer = sim.ask(Caller::default(), NodeId::ROOT, &getattr)?;
-//! assert_eq!(answer, Ok(Reply::Attributes(Attributes::default())));
+//! assert!(matches!(answer, Ok(Reply::Attributes(found)) if found.attr.nlink == 2));
 //! # Ok::<(), fusewire::sim::Error>(())
 //! ```
 //!
-//! Operations of [`crate::Io`] are system calls here, made at once.
+//! Operations of [`crate::Io`] are system calls here, made at once. There is no kernel to tell
+//! anything: notifications fail with ENOTCONN, and passthrough is not offered.
 //!
 //! Never known here: mounts. Neighbours: `transport/sim` is the kernel's end, `shard` serves.
 
@@ -41,7 +43,7 @@ use std::time::Duration;
 
 use fusewire_proto::flags::InitFlags;
 use fusewire_proto::negotiate::{Agreement, Limits, Offer, Wishes, negotiate};
-use fusewire_proto::reply::decode;
+use fusewire_proto::reply::{Known, Verdict, judge};
 use fusewire_proto::{
     Answer, Asked, DecodeError, EncodeError, Envelope, NodeId, Operation, Unique, frame,
 };
@@ -60,7 +62,7 @@ use crate::placement::Placement;
 use crate::plan::{self, TransportKind};
 use crate::service::Service;
 use crate::shard::{Parts, Turning, start};
-use crate::stats::{ShardStats, Stats};
+use crate::stats::Stats;
 use crate::sys::arena::{Arena, FRAME_LEAD, REPLY_HEADER_LEN};
 use crate::sys::ring::Ring;
 use crate::task::Local;
@@ -69,6 +71,8 @@ use crate::transport::sim::{SimTransport, Wire};
 const PAGE: usize = 4096;
 /// Requests that are served at a time.
 const SLOTS: usize = 8;
+/// How long nothing may happen while handlers wait, unless something else is said.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a simulated request has no answer that the kernel would take.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +90,16 @@ pub enum Error {
     /// The message is longer than a slot, so many bytes.
     #[error("a message has at most {0} bytes")]
     TooLong(usize),
-    /// The kernel would refuse the answer: EIO for the caller.
+    /// The kernel would refuse the answer: an error for the caller, mostly EIO.
     #[error("the kernel would refuse this answer: {0}")]
     Refused(#[from] DecodeError),
-    /// None came: the operation has none, the caller was gone, or the message was none.
+    /// There is none: the operation has none, the caller has left, the message had no header, or
+    /// the answer was taken before.
     #[error("no answer")]
     Unanswered,
+    /// Handlers wait, and nothing has woken one of them for as long as [`Simulation::patience`].
+    #[error("handlers wait for something that does not come")]
+    Waits,
 }
 
 /// Who asks.
@@ -109,10 +117,11 @@ pub struct Caller {
 pub struct Simulation {
     shard: Box<dyn Turning>,
     wire: Rc<RefCell<Wire>>,
-    stats: Arc<ShardStats>,
-    agreement: Agreement,
-    /// What is being answered.
+    local: Rc<Local>,
+    patience: Duration,
+    /// The answer that was taken last.
     answer: Vec<u8>,
+    /// The highest unique so far.
     last: u64,
 }
 
@@ -123,7 +132,7 @@ impl fmt::Debug for Simulation {
 }
 
 impl Simulation {
-    /// Serves a filesystem to a kernel that offers all that 7.45 has.
+    /// Serves a filesystem to a kernel that offers all that 7.45 has, but for passthrough.
     ///
     /// # Errors
     /// [`Error::Start`] and [`Error::Filesystem`].
@@ -140,18 +149,16 @@ impl Simulation {
         let wire = Rc::new(RefCell::new(Wire::default()));
         let notifier = Notifier::of(Weak::new());
         let mailbox = Mailbox::new(SLOTS)?;
-        let stats = Arc::<ShardStats>::default();
-        let payload_len = agreement.payload_max().max(2 * PAGE);
-        let arena = Arena::new(SLOTS, payload_len, PAGE)?;
-        let local = Local {
+        let arena = Arena::new(SLOTS, payload_len(&agreement), PAGE)?;
+        let local = Rc::new(Local {
             desk: Desk::new(&arena, SLOTS),
             lounge: Lounge::new(SLOTS, SLOTS, SLOTS),
             agreement,
             mailbox: Arc::clone(&mailbox),
             notifier: notifier.clone(),
-            stats: Arc::clone(&stats),
+            stats: Arc::default(),
             marks: (0..SLOTS).map(|_| Marks::default()).collect(),
-        };
+        });
         service
             .start(&agreement, &notifier)
             .map_err(|error| Error::Filesystem(error.to_string()))?;
@@ -160,26 +167,33 @@ impl Simulation {
             transport: SimTransport::new(Rc::clone(&wire), SLOTS, &agreement),
             arena,
             slots: SLOTS,
-            local: Rc::new(local),
+            local: Rc::clone(&local),
             placement: Placement::new(false, Member::new(Lead::new(1, None), 0), None),
             awake: Awake::new(Duration::ZERO),
             peers: [mailbox].into(),
         };
         let shard = Box::new(start(parts, Rc::new(service)));
-        Ok(Self { shard, wire, stats, agreement, answer: Vec::new(), last: 0 })
+        Ok(Self { shard, wire, local, patience: PATIENCE, answer: Vec::new(), last: 0 })
     }
 
     /// What was agreed at INIT, which is not simulated.
     #[must_use]
     pub fn agreement(&self) -> &Agreement {
-        &self.agreement
+        &self.local.agreement
     }
 
-    /// Has one operation answered, and tells what the kernel makes of the answer.
+    /// How long nothing may happen while handlers wait, say for an interrupt, or for another thread
+    /// that answers: 10 s at first.
+    pub fn patience(&mut self, limit: Duration) {
+        self.patience = limit;
+    }
+
+    /// Has one operation answered, and tells what its caller gets (`proto::reply::judge`).
     ///
     /// # Errors
     /// [`Error::Request`] where `op` is no message, [`Error::Refused`] where the answer is none
-    /// that the kernel takes, [`Error::Unanswered`] where there is none.
+    /// that the kernel takes, [`Error::Unanswered`] where there is none, and those of
+    /// [`Simulation::run`].
     pub fn ask(
         &mut self,
         caller: Caller,
@@ -189,8 +203,17 @@ impl Simulation {
         let unique = self.send(caller, node, op)?;
         self.run()?;
         self.answer(unique)?;
+        let agreed = self.local.agreement.flags;
+        let known = Known {
+            passthrough: false,
+            default_permissions: agreed.contains(InitFlags::POSIX_ACL),
+            ..Known::default()
+        };
         let header = frame::out_header(&self.answer).ok_or(Error::Unanswered)?;
-        Ok(decode(&Asked::new(op), &header, &self.answer[REPLY_HEADER_LEN..])?)
+        match judge(&Asked::new(op), &known, &header, &self.answer[REPLY_HEADER_LEN..]) {
+            Verdict::Accepted { answer, .. } => Ok(answer),
+            Verdict::Refused(refusal) => Err(Error::Refused(refusal.cause)),
+        }
     }
 
     /// Sends an operation and does not wait for its answer.
@@ -203,7 +226,7 @@ impl Simulation {
         node: NodeId,
         op: &Operation<'_>,
     ) -> Result<Unique, Error> {
-        let forms = self.agreement.forms();
+        let forms = self.local.agreement.forms();
         let len = op.encoded_len(forms)?;
         self.fits(len)?;
         // As the kernel: even, and never used again (fs/fuse/dev.c, fuse_get_unique).
@@ -214,49 +237,62 @@ impl Simulation {
         Ok(unique)
     }
 
-    /// Sends any bytes, as a kernel that is broken might.
+    /// Sends any bytes, as a kernel that is broken might. Where several requests have the same
+    /// unique, [`Simulation::answer`] and [`Simulation::leave`] are of the oldest.
     ///
     /// # Errors
     /// [`Error::TooLong`].
     pub fn send_bytes(&mut self, message: &[u8]) -> Result<(), Error> {
         self.fits(message.len())?;
+        if let Some(header) = frame::in_header(message) {
+            // So that it is not given again.
+            self.last = self.last.max(header.unique.0 & (u64::MAX >> 2) & !1);
+        }
         self.wire.borrow_mut().send(message.len(), |out| {
             out.copy_from_slice(message);
             Ok(message.len())
         })
     }
 
-    /// The caller of a request that was sent goes away: the kernel has no use for the answer.
+    /// The caller of a request that was sent goes away: once the request was handed out, the kernel
+    /// has no use for its answer. Does nothing to one that was answered already. A handler that
+    /// waits does not learn of it: the kernel sends an INTERRUPT for that.
     pub fn leave(&mut self, unique: Unique) {
         self.wire.borrow_mut().leave(unique);
     }
 
-    /// Serves until there is nothing left to do. Waits where handlers wait for somebody else.
+    /// Serves until there is nothing left to do.
     ///
     /// # Errors
-    /// [`Error::Start`].
+    /// As [`Simulation::turn`].
     pub fn run(&mut self) -> Result<(), Error> {
         while self.turn()? {}
         Ok(())
     }
 
-    /// One turn of the shard; false if there is nothing left to do. For those who send something
-    /// while something else is being served.
+    /// One turn of the shard; false if there is nothing left to do. Where all handlers wait, it
+    /// waits with them, so whatever ends that is to be sent before.
     ///
     /// # Errors
-    /// [`Error::Start`].
+    /// [`Error::Waits`] where nothing ends it in time, [`Error::Start`] where waiting fails.
     pub fn turn(&mut self) -> Result<bool, Error> {
-        if self.wire.borrow().is_idle() {
+        let wire = self.wire.borrow();
+        if wire.is_idle() {
             return Ok(false);
+        }
+        let waits = wire.waits(SLOTS) && self.local.desk.all_in_flight() == 0;
+        drop(wire);
+        if waits && !self.local.mailbox.rings_within(self.patience)? {
+            return Err(Error::Waits);
         }
         self.shard.turn()?;
         Ok(true)
     }
 
-    /// The answer to a request that was sent: header and body, as they are on the wire.
+    /// Takes the answer to a request that was sent: header and body, as they are on the wire.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] if it is not there.
+    /// [`Error::Unanswered`] if it is not there, or was taken before.
     pub fn answer(&mut self, unique: Unique) -> Result<&[u8], Error> {
         let mut wire = self.wire.borrow_mut();
         let bytes = wire.answer(unique).ok_or(Error::Unanswered)?;
@@ -267,11 +303,11 @@ impl Simulation {
     /// Counters, as of a session.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::sum(std::iter::once(&*self.stats))
+        Stats::sum(std::iter::once(&*self.local.stats))
     }
 
     fn fits(&self, len: usize) -> Result<(), Error> {
-        let room = FRAME_LEAD + self.agreement.payload_max().max(2 * PAGE);
+        let room = FRAME_LEAD + payload_len(&self.local.agreement);
         if len > room { Err(Error::TooLong(room)) } else { Ok(()) }
     }
 }
@@ -282,10 +318,16 @@ impl Drop for Simulation {
     }
 }
 
+fn payload_len(agreement: &Agreement) -> usize {
+    agreement.payload_max().max(2 * PAGE)
+}
+
 fn agree(wishes: InitFlags) -> Result<Agreement, Error> {
-    let offer = Offer { major: 7, minor: 45, max_readahead: 1 << 20, flags: InitFlags::all() };
+    let flags = InitFlags::all() - InitFlags::PASSTHROUGH;
+    let offer = Offer { major: 7, minor: 45, max_readahead: 1 << 20, flags };
     let can = wishes | plan::ENGINE_WISHES;
     let flags = plan::wishes(&Config::new("/"), can, offer.flags, TransportKind::Device);
-    negotiate(&offer, &Wishes { flags, ..Wishes::default() }, &Limits::default())
+    let wishes = Wishes { flags, ..Wishes::default() };
+    negotiate(&offer, &wishes, &Limits::default())
         .map_err(|error| Error::Filesystem(error.to_string()))
 }

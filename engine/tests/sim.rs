@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use fusewire::proto::flags::{GetAttrFlags, InitFlags, OpenFlags, ReadFlags, WriteFlags};
 use fusewire::proto::op::{
@@ -41,6 +44,18 @@ const KEEPS: NodeId = NodeId(4);
 const DROPS: NodeId = NodeId(5);
 const WAITS: NodeId = NodeId(6);
 const ELSEWHERE: NodeId = NodeId(7);
+const SHAPELESS: NodeId = NodeId(8);
+const FILE: NodeId = NodeId(9);
+
+/// Bytes that are there once.
+#[derive(Default)]
+struct Shrinking(AtomicBool);
+
+impl AsRef<[u8]> for Shrinking {
+    fn as_ref(&self) -> &[u8] {
+        if self.0.swap(true, Ordering::Relaxed) { &[] } else { &[1; 8192] }
+    }
+}
 
 fn entry(nodeid: NodeId) -> Entry {
     let attr = Attr { ino: nodeid.0, mode: Mode(0o100_644), nlink: 1, ..Attr::default() };
@@ -73,12 +88,21 @@ impl Filesystem for Odd {
                 let token = cx.detach();
                 thread::spawn(move || token.answer(Answer::Reply(Reply::Attributes(answer))));
             }
+            SHAPELESS => return Ok(Attributes::default()),
             _ => {}
         }
         Ok(answer)
     }
 
-    async fn read(&self, _: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
+    async fn read(&self, cx: &Context<'_>, op: Read, out: &mut ReadBuf<'_>) -> Result<()> {
+        if cx.node() == SHAPELESS {
+            out.share(Arc::<Shrinking>::default(), 0..8192);
+            return Ok(());
+        }
+        if cx.node() == FILE {
+            let file = File::open("/proc/self/exe").map_err(|_| Errno::EIO)?;
+            return cx.io().read_at(&Arc::new(file.into()), out, op.offset).await.map(drop);
+        }
         let start = usize::try_from(op.offset).unwrap().min(SIZE);
         let end = SIZE.min(start + op.size as usize);
         // Both ways that an answer can be made of.
@@ -215,23 +239,23 @@ fn more_requests_than_slots_are_all_answered() {
 fn an_interrupt_reaches_its_request_before_and_behind_it() {
     let (mut sim, _) = odd();
     let interrupt = |unique| Operation::Interrupt(Interrupt { unique });
-    // The kernel's uniques count up by two.
-    for before in [false, true] {
-        let first = sim.send(Caller::default(), PLAIN, &getattr()).unwrap();
-        let after = |count: u64| Unique(first.0 + 2 * count);
-        let waits = if before {
-            sim.send(Caller::default(), NodeId(0), &interrupt(after(2))).unwrap();
-            sim.send(Caller::default(), WAITS, &getattr()).unwrap()
-        } else {
-            let waits = sim.send(Caller::default(), WAITS, &getattr()).unwrap();
-            sim.send(Caller::default(), NodeId(0), &interrupt(waits)).unwrap();
-            waits
-        };
-        assert_eq!(waits, after(if before { 2 } else { 1 }));
+    let ends = |sim: &mut Simulation, unique| {
         sim.run().unwrap();
-        let header = frame::out_header(sim.answer(waits).unwrap()).unwrap();
-        assert_eq!(header.error, -libc::EINTR, "before: {before}");
-    }
+        let header = frame::out_header(sim.answer(unique).unwrap()).unwrap();
+        assert_eq!(header.error, -libc::EINTR);
+    };
+    let waits = sim.send(Caller::default(), WAITS, &getattr()).unwrap();
+    sim.send(Caller::default(), NodeId(0), &interrupt(waits)).unwrap();
+    ends(&mut sim, waits);
+    // The kernel's uniques count up by two: that of the interrupt, of one more, and its own.
+    let early = Unique(waits.0 + 2 * 4);
+    let sent = sim.send(Caller::default(), NodeId(0), &interrupt(early)).unwrap();
+    assert_eq!(sent, Unique(waits.0 + 2 * 2));
+    sim.run().unwrap();
+    // Brings the turn in which the shard hears of it.
+    assert!(sim.ask(Caller::default(), PLAIN, &getattr()).unwrap().is_ok());
+    assert_eq!(sim.send(Caller::default(), WAITS, &getattr()).unwrap(), early);
+    ends(&mut sim, early);
 }
 
 #[test]
@@ -276,9 +300,14 @@ fn what_is_no_message_is_refused_and_those_behind_it_are_served() {
     let envelope = fusewire::proto::Envelope { unique: Unique(1000), ..Default::default() };
     let forms = sim.agreement().forms();
     getattr().encode(&envelope, forms, &mut message).unwrap();
+    let errno =
+        |sim: &mut Simulation| frame::out_header(sim.answer(Unique(1000)).unwrap()).unwrap().error;
     for len in 0..56 {
         sim.send_bytes(&message[..len]).unwrap();
         sim.run().unwrap();
+        if len >= 40 {
+            assert_eq!(errno(&mut sim), -libc::EIO, "{len} bytes");
+        }
         assert!(matches!(sim.answer(Unique(1000)), Err(Error::Unanswered)));
     }
     assert_eq!(sim.stats().malformed, 56);
@@ -303,4 +332,74 @@ fn a_simulation_ends_also_with_requests_that_wait() {
     sim.turn().unwrap();
     drop(sim);
     seen.kept.take().into_iter().for_each(drop);
+}
+
+#[test]
+fn what_the_kernel_would_refuse_is_told() {
+    let (mut sim, _) = odd();
+    // No type of file.
+    let shapeless = sim.ask(Caller::default(), SHAPELESS, &getattr());
+    assert!(matches!(shapeless, Err(Error::Refused(_))), "{shapeless:?}");
+    // The bytes that an answer shares have gone.
+    let shrunk = sim.ask(Caller::default(), SHAPELESS, &read(0, 8192));
+    assert!(matches!(shrunk, Err(Error::Refused(_))), "{shrunk:?}");
+}
+
+#[test]
+fn who_leaves_and_who_sends_bytes_touches_no_other_request() {
+    let (mut sim, _) = odd();
+    sim.leave(Unique(2));
+    assert!(sim.ask(Caller::default(), PLAIN, &getattr()).unwrap().is_ok());
+    let mut message = vec![0; 56];
+    let envelope = |unique, nodeid| fusewire::proto::Envelope {
+        unique: Unique(unique),
+        nodeid,
+        ..Default::default()
+    };
+    let forms = sim.agreement().forms();
+    for unique in [4, u64::MAX, 1 << 62] {
+        getattr().encode(&envelope(unique, NodeId(77)), forms, &mut message).unwrap();
+        sim.send_bytes(&message).unwrap();
+        let Ok(Reply::Attributes(answer)) = sim.ask(Caller::default(), PLAIN, &getattr()).unwrap()
+        else {
+            panic!("attributes");
+        };
+        assert_eq!(answer.attr.ino, PLAIN.0, "beside {unique}");
+    }
+    let found = sim.send(Caller::default(), NodeId::ROOT, &lookup(b"there")).unwrap();
+    sim.run().unwrap();
+    sim.leave(found);
+    assert!(sim.answer(found).is_ok(), "it came before");
+    assert!(sim.ask(Caller::default(), PLAIN, &getattr()).unwrap().is_ok());
+    assert_eq!(sim.stats().undelivered, 0);
+}
+
+#[test]
+fn a_wait_for_nobody_ends() {
+    let (mut sim, _) = odd();
+    sim.patience(Duration::from_millis(20));
+    let waits = sim.ask(Caller::default(), WAITS, &getattr());
+    assert!(matches!(waits, Err(Error::Waits)), "{waits:?}");
+    assert!(sim.turn().is_err_and(|error| matches!(error, Error::Waits)));
+}
+
+#[test]
+fn files_are_read_by_the_engine_too() {
+    let (mut sim, _) = odd();
+    let Ok(Reply::Bytes(bytes)) = sim.ask(Caller::default(), FILE, &read(0, 64)).unwrap() else {
+        panic!("bytes");
+    };
+    assert_eq!(bytes, &fs::read("/proc/self/exe").unwrap()[..64]);
+}
+
+#[test]
+fn what_cannot_be_honoured_is_not_agreed() {
+    struct Wishful;
+    impl Filesystem for Wishful {
+        const WISHES: InitFlags = InitFlags::PASSTHROUGH.union(InitFlags::WRITEBACK_CACHE);
+    }
+    let sim = Simulation::new(Wishful).unwrap();
+    let agreed = sim.agreement().flags;
+    assert!(agreed.contains(InitFlags::WRITEBACK_CACHE), "{agreed:?}");
+    assert!(!agreed.intersects(InitFlags::PASSTHROUGH | InitFlags::OVER_IO_URING), "{agreed:?}");
 }

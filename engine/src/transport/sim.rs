@@ -7,13 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use fusewire_proto::Unique;
 use fusewire_proto::abi::OutHeader;
-use fusewire_proto::frame;
 use fusewire_proto::negotiate::Agreement;
+use fusewire_proto::{Errno, Unique, frame};
 
 use super::device::message;
 use super::{Arrival, Committed, Kind, Pending, Transport};
@@ -22,24 +22,51 @@ use crate::sys::ring::Ring;
 use crate::whereabouts::Caller;
 
 /// The other end of the connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Wire {
     /// Messages that no slot has taken yet.
-    requests: VecDeque<Vec<u8>>,
-    /// Answers that nobody has looked at yet, headers included.
+    requests: VecDeque<(Open, Vec<u8>)>,
+    /// Answers that nobody has taken yet, headers included.
     answers: VecDeque<(Unique, Vec<u8>)>,
     /// Buffers to be used again.
     spare: Vec<Vec<u8>>,
-    /// Requests whose callers do not wait any more.
-    gone: Vec<Unique>,
-    /// Slots that have a request, or an answer whose fate they do not know yet.
-    busy: usize,
+    /// The requests of slots that have not answered them yet.
+    open: Vec<Open>,
+    /// Answers whose fate their slots do not know yet.
+    leaving: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    unique: Unique,
+    /// Its caller does not wait any more.
+    is_left: bool,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("requests", &self.requests.len())
+            .field("answers", &self.answers.len())
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// That of a message without a whole header is 0.
+fn unique_of(message: &[u8]) -> Unique {
+    frame::in_header(message).map_or(Unique(0), |header| header.unique)
 }
 
 impl Wire {
     /// Whether there is nothing left to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.busy == 0 && self.requests.is_empty()
+        self.open.is_empty() && self.leaving == 0 && self.requests.is_empty()
+    }
+
+    /// Whether, of so many slots, none has anything to do but to wait for its handler.
+    pub(crate) fn waits(&self, slots: usize) -> bool {
+        self.leaving == 0 && (self.requests.is_empty() || self.open.len() == slots)
     }
 
     /// Sends a message that `fill` writes, of at most `len` bytes.
@@ -53,13 +80,18 @@ impl Wire {
         message.resize(len, 0);
         let filled = fill(&mut message)?;
         message.truncate(filled);
-        self.requests.push_back(message);
+        let open = Open { unique: unique_of(&message), is_left: false };
+        self.requests.push_back((open, message));
         Ok(())
     }
 
-    /// The caller of this request does not wait for its answer any more.
+    /// The caller of this request does not wait any more: the oldest that was not answered.
     pub(crate) fn leave(&mut self, unique: Unique) {
-        self.gone.push(unique);
+        let queued = self.requests.iter_mut().map(|(open, _)| open);
+        let mut open = self.open.iter_mut().chain(queued);
+        if let Some(open) = open.find(|open| open.unique == unique && !open.is_left) {
+            open.is_left = true;
+        }
     }
 
     /// The oldest answer to this request.
@@ -77,20 +109,19 @@ impl Wire {
     /// the engine does.
     #[inline(never)]
     fn deliver(&mut self, held: &mut Held) -> Option<usize> {
-        let message = self.requests.pop_front()?;
+        let (open, message) = self.requests.pop_front()?;
         let frame = held.frame_mut();
         let len = message.len().min(frame.len());
         frame[..len].copy_from_slice(&message[..len]);
+        self.open.push(open);
         self.spare.push(message);
-        self.busy += 1;
         Some(len)
     }
 
     /// What the kernel does with an answer: takes it, or says that nobody waits for it.
     #[inline(never)]
     fn take(&mut self, held: &mut Held, answer: &Committed) -> bool {
-        if let Some(at) = self.gone.iter().position(|gone| *gone == answer.unique) {
-            self.gone.swap_remove(at);
+        if self.close(answer.unique).is_some_and(|open| open.is_left) {
             return false;
         }
         let mut bytes = self.spare.pop().unwrap_or_default();
@@ -110,11 +141,24 @@ impl Wire {
                 });
             }
         }
-        let len = bytes.len() - REPLY_HEADER_LEN;
+        // What `/dev/fuse` would have been told: whoever decodes the answer looks whether it is so.
+        let len = answer.result.as_ref().map_or(0, |(_, len)| *len);
         let header = OutHeader::new(answer.unique, result.map(drop).map_err(|errno| *errno), len);
         frame::put_out_header(&mut bytes, &header);
         self.answers.push_back((answer.unique, bytes));
         true
+    }
+
+    /// Refuses a message whose lengths do not agree, as `device` does.
+    fn refuse(&mut self, unique: Unique) {
+        let mut bytes = vec![0; REPLY_HEADER_LEN];
+        frame::put_out_header(&mut bytes, &OutHeader::new(unique, Err(Errno::EIO), 0));
+        self.answers.push_back((unique, bytes));
+    }
+
+    fn close(&mut self, unique: Unique) -> Option<Open> {
+        let at = self.open.iter().position(|open| open.unique == unique)?;
+        Some(self.open.swap_remove(at))
     }
 }
 
@@ -124,18 +168,12 @@ pub(crate) struct SimTransport {
     wire: Rc<RefCell<Wire>>,
     agreement: Agreement,
     idle: Vec<usize>,
-    leaving: usize,
 }
 
 impl SimTransport {
     /// Takes requests from `wire` with the slots of a shard that has so many.
     pub(crate) fn new(wire: Rc<RefCell<Wire>>, slots: usize, agreement: &Agreement) -> Self {
-        Self { wire, agreement: *agreement, idle: (0..slots).rev().collect(), leaving: 0 }
-    }
-
-    fn settled(&mut self, slot: usize) {
-        self.idle.push(slot);
-        self.wire.borrow_mut().busy -= 1;
+        Self { wire, agreement: *agreement, idle: (0..slots).rev().collect() }
     }
 }
 
@@ -163,29 +201,38 @@ impl Transport for SimTransport {
     ) -> io::Result<Arrival> {
         arena.reclaim(slot);
         let Kind::Read = kind else {
-            self.leaving -= 1;
-            self.settled(slot);
+            self.wire.borrow_mut().leaving -= 1;
+            self.idle.push(slot);
             return Ok(Arrival::Settled(result >= 0));
         };
         let held = arena.hold(slot);
         let len = usize::try_from(result).unwrap_or(0);
-        let Ok((header, span)) = message(&held, len, &self.agreement) else {
-            self.settled(slot);
-            return Ok(Arrival::Malformed);
-        };
-        Ok(Arrival::Request(header, span))
+        match message(&held, len, &self.agreement) {
+            Ok((header, span)) => Ok(Arrival::Request(header, span)),
+            Err(unique) => {
+                let mut wire = self.wire.borrow_mut();
+                wire.close(unique.unwrap_or(Unique(0)));
+                if let Some(unique) = unique {
+                    wire.refuse(unique);
+                }
+                self.idle.push(slot);
+                Ok(Arrival::Malformed)
+            }
+        }
     }
 
     fn commit(&mut self, ring: &mut Ring, mut held: Held, answer: &Committed) -> io::Result<bool> {
         let slot = held.index();
+        let mut wire = self.wire.borrow_mut();
         if !answer.answered {
-            self.settled(slot);
+            wire.close(answer.unique);
+            self.idle.push(slot);
             return Ok(true);
         }
-        let delivered = self.wire.borrow_mut().take(&mut held, answer);
+        let delivered = wire.take(&mut held, answer);
         let _lent = held.lend();
         ring.complete(Kind::Write.key(slot), if delivered { 0 } else { -libc::ENOENT });
-        self.leaving += 1;
+        wire.leaving += 1;
         Ok(false)
     }
 
@@ -198,6 +245,6 @@ impl Transport for SimTransport {
     }
 
     fn pending(&self) -> Pending {
-        Pending { leaving: self.leaving, armed: false }
+        Pending { leaving: self.wire.borrow().leaving, armed: false }
     }
 }
