@@ -109,13 +109,6 @@ fn count(transport: &str, depth: usize, counts: &mut Counts) {
     assert!(asked > 100.0 && (served - asked).abs() < 1.0, "{asked} were asked for, {text}");
     let enters = stats["enters"].as_f64().unwrap();
     counts.insert(format!("{transport}, depth {depth}: enters per READ"), enters / served);
-    if depth == 1
-        && let Some(moves) = timed.outcome.moves
-    {
-        #[expect(clippy::cast_precision_loss, reason = "a count")]
-        let moves = moves as f64 / asked;
-        counts.insert(format!("{transport}, depth 1: moves of the caller per READ"), moves);
-    }
     if depth == 32 {
         let name = format!("{transport}, depth 32: wake-ups per READ");
         counts.insert(name, (timed.after - timed.before) / served);

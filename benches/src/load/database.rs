@@ -65,7 +65,7 @@ impl Database {
         let bytes = (0..self.count).map(|number| text_of(number).len() as u64).sum();
         let latency = quantiles(&latency);
         let operations = u64::from(self.count);
-        fence.timed(Outcome { operations, bytes, seconds, latency, moves: None })?;
+        fence.timed(Outcome { operations, bytes, seconds, latency })?;
         database.close().map_err(|(_, error)| said(error))?;
         self.check(directory)
     }

@@ -70,10 +70,6 @@ pub struct Outcome {
     pub seconds: f64,
     /// Quantiles of the latency: `(quantile, nanoseconds)`.
     pub latency: Vec<(f64, u64)>,
-    /// How often clients of a [`Transfer`] changed their CPU; nothing where the kernel does not
-    /// tell.
-    #[serde(default)]
-    pub moves: Option<u64>,
 }
 
 /// A line of a load's process.

@@ -151,7 +151,7 @@ impl Stream {
         }
         let seconds = start.elapsed().as_secs_f64();
         let latency = quantiles(&latency);
-        fence.timed(Outcome { operations, bytes: self.size, seconds, latency, moves: None })?;
+        fence.timed(Outcome { operations, bytes: self.size, seconds, latency })?;
         let seed = match self.kind {
             StreamKind::Read | StreamKind::Map => 0,
             StreamKind::Write | StreamKind::Copy => self.seed,

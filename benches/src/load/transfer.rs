@@ -73,16 +73,8 @@ struct Done {
     bytes: u64,
     seconds: f64,
     latency: Histogram<u64>,
-    moves: Option<u64>,
     /// Pages that were written.
     written: Vec<u64>,
-}
-
-/// How often this thread has changed its CPU so far (`kernel/sched/debug.c, proc_sched_show_task`).
-fn moves() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
-    let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
-    line.rsplit(':').next()?.trim().parse().ok()
 }
 
 impl Transfer {
@@ -115,7 +107,6 @@ impl Transfer {
             bytes: done.iter().map(|one| one.bytes).sum(),
             seconds: done.iter().map(|one| one.seconds).fold(0.0, f64::max),
             latency: quantiles(&latency),
-            moves: done.iter().map(|one| one.moves).sum(),
         })?;
         let written: Vec<u64> = done.into_iter().flat_map(|one| one.written).collect();
         if self.hole { Ok(()) } else { self.check(&path, &written) }
@@ -185,7 +176,6 @@ impl<'t> Client<'t> {
                 bytes: 0,
                 seconds: 0.0,
                 latency: histogram(),
-                moves: None,
                 written: Vec::new(),
             },
         })
@@ -193,7 +183,6 @@ impl<'t> Client<'t> {
 
     fn run(mut self, barrier: &Barrier) -> Result<Done, Failure> {
         barrier.wait();
-        let before = moves();
         let start = Instant::now();
         let end = start + Duration::from_millis(self.transfer.milliseconds);
         let result = match self.transfer.rate {
@@ -206,7 +195,6 @@ impl<'t> Client<'t> {
         };
         result?;
         self.done.seconds = start.elapsed().as_secs_f64();
-        self.done.moves = moves().zip(before).map(|(after, before)| after - before);
         Ok(self.done)
     }
 

@@ -59,7 +59,7 @@ impl Tree {
         }?;
         let seconds = start.elapsed().as_secs_f64();
         let latency = quantiles(&latency);
-        fence.timed(Outcome { operations, bytes, seconds, latency, moves: None })?;
+        fence.timed(Outcome { operations, bytes, seconds, latency })?;
         match self.kind {
             TreeKind::Unpack => self.check(&root, "c"),
             TreeKind::Build => self.check(&root, "c").and_then(|()| self.check(&root, "o")),
