@@ -194,9 +194,10 @@ impl Member {
         self.last().store(unique.0, Ordering::Relaxed);
     }
 
-    /// Whether another has come since this one did.
-    pub(crate) fn overlaps(&self, unique: Unique) -> bool {
-        self.last().load(Ordering::Relaxed) != unique.0
+    /// How many others have come since this one did. The kernel counts in twos
+    /// (`fs/fuse/dev.c, fuse_get_unique`).
+    pub(crate) fn since(&self, unique: Unique) -> u64 {
+        self.last().load(Ordering::Relaxed).saturating_sub(unique.0) / 2
     }
 
     /// Whether it serves a caller whom it has joined, and nobody has released it.
@@ -362,10 +363,10 @@ mod tests {
         for (lead, shared) in [(device().0, true), (Lead::new(2, None), false)] {
             let (first, second) = members(&lead);
             first.arrived(Unique(2));
-            assert!(!first.overlaps(Unique(2)));
+            assert_eq!(first.since(Unique(2)), 0);
             second.arrived(Unique(4));
-            assert_eq!(first.overlaps(Unique(2)), shared);
-            assert!(!second.overlaps(Unique(4)));
+            assert_eq!(first.since(Unique(2)), u64::from(shared));
+            assert_eq!(second.since(Unique(4)), 0);
         }
     }
 

@@ -1,9 +1,10 @@
-//! On which CPU a shard's thread runs: on that of a caller who makes one request at a time.
+//! On which CPU a shard's thread runs: on that of a caller who makes few requests at a time.
 //!
-//! Such a caller sleeps while its request is served. On its CPU the shard starts where the caller
+//! Such a caller sleeps while its requests are served. On its CPU the shard starts where the caller
 //! stops, and the other way round; on another CPU each of the two steps wakes an idle one, which
-//! takes longer than most requests. Requests that overlap, or move many bytes, gain by a second
-//! CPU: for those the thread is free, as it was at its start.
+//! takes longer than most requests, also those of some hundred KiB. Many requests that overlap, or
+//! some that move many bytes, gain by a second CPU: for those the thread is free, as it was at its
+//! start.
 //!
 //! A caller that does not sleep looks the same from its own CPU: each request stops it there until
 //! that is served. So now and then the shard steps aside, to see what comes then.
@@ -33,7 +34,9 @@ const LEAVE: u32 = 4;
 const ASIDE: RangeInclusive<u32> = 256..=16384;
 /// Turns with a lone request after which it comes back.
 const BACK: u32 = 8;
-/// Copying so much takes longer than waking a CPU.
+/// So many requests at a time keep a second CPU busy; fewer cost less on that of the caller.
+const CROWD: u64 = 5;
+/// While one copies so much, another may as well begin.
 const BULK: u64 = 64 * 1024;
 /// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
@@ -89,7 +92,7 @@ impl Placement {
     pub(crate) fn answered(&mut self, caller: Caller, unique: Unique, bytes: u64) {
         self.member.rests();
         if caller != Caller::Nobody {
-            self.lone.answered(self.member.overlaps(unique), bytes);
+            self.lone.answered(self.member.since(unique), bytes);
         }
     }
 
@@ -180,7 +183,7 @@ struct Lone {
     wary: u32,
     patience: u32,
     /// Requests that came in this turn.
-    arrivals: u32,
+    arrivals: u64,
     /// Whether any of this turn overlapped with another, or was bulk.
     crowded: bool,
 }
@@ -222,13 +225,13 @@ impl Lone {
             self.join = JOIN;
         }
         self.arrivals += 1;
-        self.crowded |= self.arrivals > 1 || cpu.is_none();
+        self.crowded |= self.arrivals > CROWD || cpu.is_none();
     }
 
-    /// Others may have come before it was answered: they overlap. One that waits for long, as for a
+    /// `since` others came before it was answered: they overlap. One that waits for long, as for a
     /// lock, tells nothing until then.
-    fn answered(&mut self, overlaps: bool, bytes: u64) {
-        self.crowded |= bytes >= BULK || overlaps;
+    fn answered(&mut self, since: u64, bytes: u64) {
+        self.crowded |= since >= CROWD || since > 0 && bytes >= BULK;
     }
 
     /// While it was joined others had to wait.
@@ -303,10 +306,10 @@ mod tests {
     use super::*;
     use crate::lead::Lead;
 
-    fn turn(lone: &mut Lone, cpu: usize, requests: u32, bytes: u64) -> Option<Place> {
+    fn turn(lone: &mut Lone, cpu: usize, requests: u64, bytes: u64) -> Option<Place> {
         for _ in 0..requests {
             lone.arrived(Some(cpu));
-            lone.answered(false, bytes);
+            lone.answered(requests.saturating_sub(1), bytes);
         }
         lone.turned();
         lone.place()
@@ -348,14 +351,14 @@ mod tests {
         // It was not alone after all.
         for late in [JOIN * SHY, JOIN * SHY * SHY, JOIN_LATE, JOIN_LATE] {
             left(&mut lone);
-            assert_eq!(turn(&mut lone, 0, 3, 0), Some(Place::Off(0)), "perhaps by chance");
-            assert_eq!(turn(&mut lone, 0, 3, 0), Some(Place::Anywhere));
+            assert_eq!(turn(&mut lone, 0, CROWD + 1, 0), Some(Place::Off(0)), "perhaps by chance");
+            assert_eq!(turn(&mut lone, 0, CROWD + 1, 0), Some(Place::Anywhere));
             assert_eq!(joined(&mut lone, 100_000), Some(late));
         }
         assert_eq!(left(&mut lone), 256, "soon again");
         assert_eq!(joined(&mut lone, 100), Some(BACK));
         turn(&mut lone, 1, 1, 0);
-        turn(&mut lone, 0, 3, 0);
+        turn(&mut lone, 0, CROWD + 1, 0);
         assert_eq!(joined(&mut lone, 100), Some(JOIN), "and easily, once it is alone");
     }
 
@@ -366,7 +369,7 @@ mod tests {
         lone.turned();
         let last = (1..JOIN).map(|_| turn(&mut lone, 0, 1, 0)).last();
         assert_eq!(last, Some(Some(Place::On(0))));
-        lone.answered(true, 0);
+        lone.answered(CROWD, 0);
         lone.turned();
         assert_eq!(lone.place(), Some(Place::On(0)), "nor does its end alone");
     }
@@ -376,13 +379,13 @@ mod tests {
         let mut lone = Lone::default();
         for _ in 0..100 {
             lone.arrived(None);
-            lone.answered(false, 0);
+            lone.answered(0, 0);
             lone.turned();
         }
         assert_eq!(lone.place(), Some(Place::Anywhere));
         for cpu in [Some(1), None].repeat(100) {
             lone.arrived(cpu);
-            lone.answered(false, 0);
+            lone.answered(0, 0);
             lone.turned();
             assert_ne!(lone.place(), Some(Place::On(1)));
         }
@@ -433,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_crowd_and_bulk_are_left_soon_but_not_at_once() {
-        for (requests, bytes) in [(2, 0), (1, BULK)] {
+        for (requests, bytes) in [(CROWD + 1, 0), (2, BULK)] {
             let mut lone = Lone { stance: Stance::JUST_JOINED, ..Lone::default() };
             for _ in 1..JOIN / LEAVE {
                 assert_eq!(turn(&mut lone, 0, requests, bytes), Some(Place::On(0)));
@@ -443,13 +446,22 @@ mod tests {
     }
 
     #[test]
+    fn a_few_at_a_time_and_bulk_alone_are_joined() {
+        for (requests, bytes) in [(2, 0), (CROWD, BULK - 1), (1, BULK)] {
+            let mut lone = Lone::default();
+            let last = (0..JOIN).map(|_| turn(&mut lone, 0, requests, bytes)).last();
+            assert_eq!(last, Some(Some(Place::On(0))), "{requests} of {bytes}");
+        }
+    }
+
+    #[test]
     fn requests_that_overlap_are_a_crowd_however_they_come() {
         let mut lone = Lone::default();
         for _ in 0..100 {
-            for overlaps in [true, false] {
+            for since in [CROWD, 0] {
                 lone.arrived(Some(0));
                 lone.turned();
-                lone.answered(overlaps, 0);
+                lone.answered(since, 0);
                 lone.turned();
                 assert_ne!(lone.place(), Some(Place::On(0)));
             }

@@ -44,7 +44,9 @@ fn on(cpu: &str, daemon: &Daemon, script: &str) {
 
 /// One LOOKUP after the other.
 pub(crate) const LONE: &str = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
-const BULK: &str = "dd if=/dev/zero of=\"$0/f\" oflag=direct bs=1M count=32 status=none";
+/// Requests of 1 MiB, several at a time.
+const BULK: &str = "for i in 1 2 3 4; do dd if=/dev/zero of=\"$0/f$i\" oflag=direct bs=1M count=32 \
+     status=none & done; wait";
 
 fn a_lone_caller_is_joined_and_left_for_bulk(transport: Transport) {
     let mut daemon = Daemon::start(&Setup::new(transport));
