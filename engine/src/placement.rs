@@ -25,7 +25,7 @@ use crate::whereabouts::{Caller, Whereabouts};
 
 /// Turns with a lone request after which a shard joins the caller.
 const JOIN: u32 = 16;
-/// At most, after a caller turned out not to sleep: each time `SHY` times as many.
+/// At most, after a caller turned out not to sleep or to be many: each time `SHY` times as many.
 const JOIN_LATE: u32 = 8192;
 const SHY: u32 = 8;
 /// How many of these a turn with several requests, or with a bulk of bytes, undoes.
@@ -264,6 +264,8 @@ impl Lone {
                 *against += LEAVE;
                 self.patience = *ASIDE.start();
                 if *against >= JOIN {
+                    // From elsewhere many may look like few, as they are served while they come.
+                    self.join = (self.join * SHY).min(JOIN_LATE);
                     self.stance = Stance::Free(0);
                 }
             }
@@ -451,6 +453,16 @@ mod tests {
             let mut lone = Lone::default();
             let last = (0..JOIN).map(|_| turn(&mut lone, 0, requests, bytes)).last();
             assert_eq!(last, Some(Some(Place::On(0))), "{requests} of {bytes}");
+        }
+    }
+
+    #[test]
+    fn who_turned_out_to_be_many_is_joined_later() {
+        let mut lone = Lone::default();
+        for late in [JOIN, JOIN * SHY, JOIN * SHY * SHY, JOIN_LATE, JOIN_LATE] {
+            let joined = (1..).find(|_| turn(&mut lone, 0, 2, 0) == Some(Place::On(0)));
+            assert_eq!(joined, Some(late));
+            while turn(&mut lone, 0, CROWD + 1, 0) != Some(Place::Anywhere) {}
         }
     }
 
