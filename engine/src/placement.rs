@@ -35,7 +35,7 @@ const ASIDE: RangeInclusive<u32> = 256..=16384;
 /// Turns with a lone request after which it comes back.
 const BACK: u32 = 8;
 /// So many requests at a time keep a second CPU busy; fewer cost less on that of the caller.
-const CROWD: u64 = 5;
+const CROWD: u64 = 3;
 /// While one copies so much, another may as well begin.
 const BULK: u64 = 64 * 1024;
 /// The calling thread.
