@@ -150,7 +150,7 @@ impl Config {
         read_ahead: u32
     }
     setter! {
-        /// Whether a shard moves to the CPU of a caller who makes one request at a time; it leaves
+        /// Whether a shard moves to the CPU of a caller who makes few requests at a time; it leaves
         /// for requests that overlap or move many bytes, and stays within the CPUs that its thread
         /// starts with. Beside him it runs as SCHED_IDLE, which keeps the scheduler from moving him
         /// elsewhere, and is brought back when that keeps anybody waiting; for a process with
