@@ -151,12 +151,13 @@ impl Config {
     }
     setter! {
         /// Whether a shard moves to the CPU of a caller who makes few requests at a time; it leaves
-        /// for requests that overlap or move many bytes, and stays within the CPUs that its thread
-        /// starts with. Beside him it runs as SCHED_IDLE, which keeps the scheduler from moving him
-        /// elsewhere, and is brought back when that keeps anybody waiting; for a process with
-        /// CAP_SYS_NICE, or an RLIMIT_NICE of 20. On `/dev/fuse` his CPU is found in
-        /// `/proc`, where that is mounted. Whoever sets a thread's CPUs or policy later is heeded.
-        /// Default: yes.
+        /// for many that overlap or several that move many bytes, and stays within the CPUs that
+        /// its thread starts with. Beside him it runs as SCHED_IDLE, which keeps the scheduler from
+        /// moving him elsewhere, and is brought back when that keeps anybody waiting; for a process
+        /// with CAP_SYS_NICE, or an RLIMIT_NICE of 20. Threads that a handler starts meanwhile
+        /// inherit both: the policy is given back soon, to any thread of the process that has it,
+        /// the CPU is not. On `/dev/fuse` the caller's CPU is found in `/proc`, where that is
+        /// mounted. Whoever sets a shard's CPUs or policy later is heeded. Default: yes.
         follow_callers: bool
     }
     setter! {

@@ -1,5 +1,5 @@
-//! What a shard that has joined a lone caller does more than others: it serves him alone, and
-//! behind him.
+//! What a shard that has joined callers who are few does more than others: it serves them alone,
+//! and behind them.
 //!
 //! - On `/dev/fuse` it leads: nobody else who sleeps listens. A message wakes every shard that
 //!   waits for one, and on another CPU that takes longer than most requests. The kernel has no way
@@ -11,21 +11,24 @@
 //!   CPU that sleeps, if there is one, and not where his server runs, though that is about to sleep
 //!   itself; with nothing but such a thread on it, a CPU counts as one that sleeps
 //!   (`kernel/sched/fair.c, select_idle_sibling, sched_idle_cpu`). So the caller goes on where he
-//!   is, and each request costs two switches of threads instead of two wakes of CPUs.
+//!   is, and each request costs two switches of threads instead of two wakes of CPUs. That is so
+//!   among threads of one group of the scheduler (of a cgroup, of an autogroup); between groups the
+//!   group's own weight counts, and the shard is as others.
 //!
 //! # Liveness
 //! Both could starve others: a leader that hangs in a handler holds everybody's requests up, and
-//! who runs behind others may not run at all. So there is a `sentry`, which releases such a shard.
+//! who runs behind others, on one CPU alone, may not run at all. So there is a `sentry`, which
+//! releases such a shard, and sends it home.
 //!
-//! Never known here: CPUs. Neighbours: `placement` joins and leaves, `sentry` looks on.
+//! Never known here: why. Neighbours: `placement` joins and leaves, `sentry` looks on.
 
-use std::io::Result;
+use std::io::{ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::Thread;
 
-use fusewire_proto::Unique;
-use nix::unistd::gettid;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::{Pid, gettid};
 
 use crate::awake::Awake;
 use crate::mailbox::Mailbox;
@@ -49,6 +52,8 @@ pub(crate) struct Lead {
 struct Post {
     /// Whoever changes how its thread is scheduled keeps the lock: the thread lives.
     state: Mutex<State>,
+    /// Where it runs while it has joined.
+    cpus: Mutex<Cpus>,
     thread: AtomicI32,
     /// Whether we have put it behind others: what somebody else has chosen holds.
     is_behind: AtomicBool,
@@ -57,8 +62,15 @@ struct Post {
     is_joined: AtomicBool,
     /// It was released as it kept others waiting.
     hung: AtomicBool,
-    /// The request that came last, to this shard or, in the first post, to all.
-    last: AtomicU64,
+    /// Requests that came to this shard or, in the first post, to all.
+    arrivals: AtomicU64,
+}
+
+/// Those of a thread that has joined somebody, and those that it may use at other times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpus {
+    pub(crate) here: CpuSet,
+    pub(crate) home: CpuSet,
 }
 
 /// Of a shard.
@@ -98,11 +110,6 @@ impl Lead {
         self.posts.len()
     }
 
-    /// Whether this thread has ever joined somebody.
-    pub(crate) fn is_shard(&self, thread: i32) -> bool {
-        self.posts.iter().any(|post| post.thread.load(Ordering::SeqCst) == thread)
-    }
-
     /// Of a shard: its thread, and its count of what it does, which is odd in a handler. For the
     /// sentry.
     pub(crate) fn state(&self, index: usize) -> (State, i32, u64) {
@@ -120,21 +127,32 @@ impl Lead {
         post.state()
     }
 
-    /// Makes a shard one like the others again, but for its CPUs, if it is not: for the sentry.
+    /// Makes a shard one like the others again, if it is not: for the sentry. One that `hung` is
+    /// sent home as well.
     pub(crate) fn release(&self, index: usize, hung: bool) {
         let post = &self.posts[index];
         let mut state = self.locked(post);
+        let thread = post.thread.load(Ordering::SeqCst);
         if *state == State::Free {
             return;
         }
-        *state = State::Free;
-        if hung {
+        if hung && *state == State::Joined {
+            post.cpus().send_home(Pid::from_raw(thread));
             post.hung.store(true, Ordering::SeqCst);
         }
-        post.is_joined.store(false, Ordering::SeqCst);
-        if post.is_behind.swap(false, Ordering::SeqCst) {
-            let _ = policy::put_behind(post.thread.load(Ordering::SeqCst), false);
+        *state = State::Free;
+        if post.is_behind.load(Ordering::SeqCst) {
+            match policy::put_behind(thread, false) {
+                Err(error) if error.kind() != ErrorKind::Unsupported => {
+                    // It could until now. The next look tries again.
+                    tracing::warn!(%error, "a shard cannot be brought back from behind others");
+                    *state = State::Leaving;
+                }
+                _ => post.is_behind.store(false, Ordering::SeqCst),
+            }
         }
+        // Last: without the lock, this says that the rest is done.
+        post.is_joined.store(false, Ordering::SeqCst);
         drop(state);
         self.let_others_hear(index);
     }
@@ -165,6 +183,19 @@ impl Post {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn cpus(&self) -> Cpus {
+        *self.cpus.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cpus {
+    /// Unless somebody else has said meanwhile where the thread is to run.
+    fn send_home(self, thread: Pid) {
+        if sched_getaffinity(thread).is_ok_and(|now| now == self.here) {
+            let _ = sched_setaffinity(thread, &self.home);
+        }
+    }
 }
 
 /// One of the shards.
@@ -184,20 +215,19 @@ impl Member {
     }
 
     /// Of requests that one shard as well as another may get, or else those of this one alone.
-    fn last(&self) -> &AtomicU64 {
+    fn arrivals(&self) -> &AtomicU64 {
         let index = if self.lead.has_leader() { 0 } else { self.index };
-        &self.lead.posts[index].last
+        &self.lead.posts[index].arrivals
     }
 
-    /// A request came.
-    pub(crate) fn arrived(&self, unique: Unique) {
-        self.last().store(unique.0, Ordering::Relaxed);
+    /// A request came: the so-many-th.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrivals().fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// How many others have come since this one did. The kernel counts in twos
-    /// (`fs/fuse/dev.c, fuse_get_unique`).
-    pub(crate) fn since(&self, unique: Unique) -> u64 {
-        self.last().load(Ordering::Relaxed).saturating_sub(unique.0) / 2
+    /// How many others have come since the one of this number.
+    pub(crate) fn since(&self, number: u64) -> u64 {
+        self.arrivals().load(Ordering::Relaxed).saturating_sub(number)
     }
 
     /// Whether it serves a caller whom it has joined, and nobody has released it.
@@ -210,8 +240,8 @@ impl Member {
         self.lead.leader.load(Ordering::Relaxed) == 0
     }
 
-    /// Serves a caller beside whom its thread runs. Refused while another shard leads.
-    pub(crate) fn join(&self) -> bool {
+    /// Serves callers beside whom its thread runs, and where. Refused while another shard leads.
+    pub(crate) fn join(&self, cpus: Cpus) -> bool {
         let (lead, post) = (&self.lead, self.post());
         if lead.has_leader() {
             let leader = self.index + 1;
@@ -221,6 +251,7 @@ impl Member {
             }
         }
         post.thread.store(gettid().as_raw(), Ordering::SeqCst);
+        *post.cpus.lock().unwrap_or_else(PoisonError::into_inner) = cpus;
         let mut state = post.state();
         *state = State::Joined;
         post.beat.fetch_add(2, Ordering::Relaxed);
@@ -337,36 +368,36 @@ mod tests {
     fn one_leads_and_who_leads_no_more_rings_for_the_others() {
         let (lead, mailboxes) = device();
         let (first, second) = members(&lead);
-        assert!(first.join() && first.has_joined());
-        assert!(!second.join() && !second.has_joined());
+        assert!(first.join(Cpus::default()) && first.has_joined());
+        assert!(!second.join(Cpus::default()) && !second.has_joined());
         second.leave();
         assert!(!rung(&mailboxes[0]) && !rung(&mailboxes[1]));
         first.leave();
         assert!(!rung(&mailboxes[0]) && rung(&mailboxes[1]));
-        assert!(second.join() && !first.join());
+        assert!(second.join(Cpus::default()) && !first.join(Cpus::default()));
         lead.release(1, true);
         assert!(!second.has_joined() && rung(&mailboxes[0]));
         assert!(!first.has_hung() && second.has_hung() && !second.has_hung());
-        assert!(first.join());
+        assert!(first.join(Cpus::default()));
         drop(first);
         assert!(rung(&mailboxes[1]));
         assert_eq!(lead.state(0).0, State::Free, "nobody touches a thread that ends");
-        assert!(second.join());
+        assert!(second.join(Cpus::default()));
         // Where each shard has callers of its own, all may.
         let lead = Lead::new(2, None);
         let (first, second) = members(&lead);
-        assert!(first.join() && second.join());
+        assert!(first.join(Cpus::default()) && second.join(Cpus::default()));
     }
 
     #[test]
     fn requests_overlap_where_another_came_to_any_shard_that_could_have_had_it() {
         for (lead, shared) in [(device().0, true), (Lead::new(2, None), false)] {
             let (first, second) = members(&lead);
-            first.arrived(Unique(2));
-            assert_eq!(first.since(Unique(2)), 0);
-            second.arrived(Unique(4));
-            assert_eq!(first.since(Unique(2)), u64::from(shared));
-            assert_eq!(second.since(Unique(4)), 0);
+            let number = first.arrived();
+            assert_eq!(first.since(number), 0);
+            let other = second.arrived();
+            assert_eq!(first.since(number), u64::from(shared));
+            assert_eq!(second.since(other), 0);
         }
     }
 
@@ -376,7 +407,7 @@ mod tests {
         let member = Member::new(Arc::clone(&lead), 0);
         member.runs();
         assert_eq!(lead.state(0).2, 0, "nobody looks");
-        member.join();
+        member.join(Cpus::default());
         let mut last = lead.state(0).2;
         for (step, parity) in [
             (Member::runs as fn(&_), 1),

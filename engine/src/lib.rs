@@ -25,6 +25,7 @@
 
 mod awake;
 mod backing;
+mod callers;
 mod config;
 mod context;
 mod crew;

@@ -1,4 +1,4 @@
-//! The thread that looks after shards which have joined a caller (`lead`), every few milliseconds
+//! The thread that looks after shards which have joined callers (`lead`), every few milliseconds
 //! while there is one.
 //!
 //! It releases a shard that keeps others waiting: one that is in the same handler as at the looks
@@ -112,7 +112,7 @@ fn watch(lead: &Lead, over: &AtomicBool) {
             tick = *TICKS.start();
         }
         if behind && (sweep || looks && looked.is_multiple_of(SWEEP)) {
-            bring_back_heirs(lead);
+            bring_back_heirs();
         }
         looked += u32::from(looks);
         if looks {
@@ -200,16 +200,18 @@ impl Delays {
 }
 
 /// Has threads run as others that were begun by one which did not, as workers of its ring: they are
-/// as their beginner was (`kernel/sched/core.c, sched_fork`), and nobody else sees to them.
-fn bring_back_heirs(lead: &Lead) {
+/// as their beginner was (`kernel/sched/core.c, sched_fork`), and nobody else sees to them. Shards,
+/// also of other sessions of this process, have a sentry, and scouts stay behind.
+fn bring_back_heirs() {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
     let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
-    for thread in numbers.filter(|thread| !lead.is_shard(*thread)) {
+    for number in numbers {
         let mut name = [0; 32];
-        let told = thread::told(&format!("/proc/self/task/{thread}/comm"), &mut name);
-        if !told.is_ok_and(|name| name.starts_with(SCOUT.as_bytes())) {
+        let told = thread::told(&format!("/proc/self/task/{number}/comm"), &mut name);
+        let stays = |name: &[u8]| name.starts_with(SCOUT.as_bytes()) || thread::is_shard(name);
+        if !told.is_ok_and(stays) {
             // Refused to nearly all, which are not behind.
-            let _ = policy::put_behind(thread, false);
+            let _ = policy::put_behind(number, false);
         }
     }
 }
@@ -242,7 +244,7 @@ fn is_runnable(thread: i32) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lead::Member;
+    use crate::lead::{Cpus, Member};
 
     #[test]
     fn what_the_kernel_says_of_this_thread() {
@@ -311,7 +313,7 @@ mod tests {
         };
         let lead = Lead::new(1, None);
         let member = Member::new(Arc::clone(&lead), 0);
-        assert!(member.join());
+        assert!(member.join(Cpus::default()));
         assert!(!policy::is_behind(), "without a sentry");
         member.leave();
         let sentry = Sentry::start(&lead).unwrap();
@@ -327,12 +329,12 @@ mod tests {
             }
         };
         free(&lead);
-        assert!(member.join());
+        assert!(member.join(Cpus::default()));
         assert!(policy::is_behind());
         member.leave();
         assert!(comes_back());
         free(&lead);
-        assert!(member.join());
+        assert!(member.join(Cpus::default()));
         member.runs();
         assert!(comes_back(), "in a handler for too long");
         assert!(member.has_hung() && !member.has_joined());

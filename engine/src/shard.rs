@@ -278,8 +278,8 @@ where
     ) -> Result<()> {
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
-        self.slots[slot].arrive(header, now);
-        self.placement.arrived(self.transport.caller(slot), &header);
+        let number = self.placement.arrived(self.transport.caller(slot), header.pid);
+        self.slots[slot].arrive(header, number, now);
         self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
         if header.opcode == Opcode::Interrupt as u32 {
@@ -395,7 +395,7 @@ where
             (Ok((_, len)), Some(opcode)) if stats::is_bulk(opcode) => *len as u64,
             _ => 0,
         };
-        self.placement.answered(self.transport.caller(slot), state.header.unique, bytes);
+        self.placement.answered(self.transport.caller(slot), state.number, bytes);
         if let Some(opcode) = opcode {
             let failed = answered && result.is_err();
             self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());

@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("error", 0),
     ("early", 0),
     ("stats", 0),
+    ("callers", 0),
     ("slot", 1),
     ("awake", 1),
     ("whereabouts", 2),

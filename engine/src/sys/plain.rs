@@ -73,13 +73,39 @@ const AWAY: Duration = Duration::from_micros(10);
 /// Of so many looks one is at everything, and the others at the message that is waited for.
 const LOOKS: u32 = 8;
 
+/// Waits at most before which a read is not tried, after it was in vain.
+const DESPAIR: u32 = 64;
+
+/// Whether to try a read before asking whether it can run. While a shard answers, a caller whom it
+/// runs behind often makes his next request.
+#[derive(Debug, Default)]
+struct Hope {
+    /// Waits without it still, and the next time.
+    rest: u32,
+    shy: u32,
+}
+
+impl Hope {
+    fn is_due(&mut self) -> bool {
+        let rests = self.rest > 0;
+        self.rest = self.rest.saturating_sub(1);
+        !rests
+    }
+
+    fn tried(&mut self, came: bool) {
+        self.shy = if came { 0 } else { (self.shy * 2 + 1).min(DESPAIR) };
+        self.rest = self.shy;
+    }
+}
+
 /// Operations that have not completed.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
     pending: Vec<Pending>,
     reads: usize,
-    /// Looks of [`Plain::watch`] so far.
+    /// Looks so far.
     looks: u32,
+    hope: Hope,
     /// What `poll(2)` is asked, kept for its room.
     fds: Vec<libc::pollfd>,
 }
@@ -113,6 +139,17 @@ impl Plain {
         also: Option<RawFd>,
         completed: &mut Vec<(Key, i32)>,
     ) -> io::Result<bool> {
+        if matches!(sleep, Sleep::Long)
+            && self.reads > 0
+            && self.hope.is_due()
+            && !self.looks_at_all()
+        {
+            let came = self.try_read(completed);
+            self.hope.tried(came);
+            if came {
+                return Ok(false);
+            }
+        }
         self.fds.clear();
         let hears = !matches!(sleep, Sleep::Deaf);
         let heard = self.pending.iter().filter(|one| hears || !one.is_read());
@@ -164,10 +201,7 @@ impl Plain {
         let (start, before) = (Instant::now(), completed.len());
         let mut last = Duration::ZERO;
         loop {
-            // Counted over all watches: messages that come at once each time keep nobody else
-            // waiting for longer.
-            self.looks = self.looks.wrapping_add(1);
-            if !self.looks.is_multiple_of(LOOKS) {
+            if !self.looks_at_all() {
                 self.try_read(completed);
             } else if self.turn(Sleep::Not, also, completed)? {
                 return Ok(Watch::Heard);
@@ -186,14 +220,23 @@ impl Plain {
         }
     }
 
-    /// Tries the oldest read without asking whether it can run.
-    fn try_read(&mut self, completed: &mut Vec<(Key, i32)>) {
+    /// Whether the next look is at everything. Counted over all: messages that come at once each
+    /// time keep nobody else waiting for longer.
+    fn looks_at_all(&mut self) -> bool {
+        self.looks = self.looks.wrapping_add(1);
+        self.looks.is_multiple_of(LOOKS)
+    }
+
+    /// Tries the oldest read without asking whether it can run. Tells whether it did.
+    fn try_read(&mut self, completed: &mut Vec<(Key, i32)>) -> bool {
         let read = self.pending.iter().position(Pending::is_read);
-        if let Some((at, result)) = read.and_then(|at| Some((at, attempt(&self.pending[at])?))) {
-            let one = self.pending.remove(at);
-            self.reads -= 1;
-            completed.push((one.key, result));
-        }
+        let Some((at, result)) = read.and_then(|at| Some((at, attempt(&self.pending[at])?))) else {
+            return false;
+        };
+        let one = self.pending.remove(at);
+        self.reads -= 1;
+        completed.push((one.key, result));
+        true
     }
 
     fn asked(&self, fd: RawFd) -> Option<usize> {
@@ -231,5 +274,49 @@ fn attempt(one: &Pending) -> Option<i32> {
         Err(Errno::EAGAIN | Errno::EINTR) => None,
         Err(errno) => Some(-(errno as i32)),
         Ok(count) => Some(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::fcntl::OFlag;
+    use nix::unistd::{pipe2, write};
+
+    use super::*;
+
+    #[test]
+    fn a_read_is_tried_first_while_that_is_of_use() {
+        let mut hope = Hope::default();
+        for late in [0, 1, 3, 7, 15, 31, 63, DESPAIR, DESPAIR] {
+            assert_eq!((0..=100).find(|_| hope.is_due()), Some(late));
+            hope.tried(false);
+        }
+        assert_eq!((0..=100).find(|_| hope.is_due()), Some(DESPAIR));
+        hope.tried(true);
+        assert!(hope.is_due());
+    }
+
+    #[test]
+    fn messages_at_each_turn_do_not_keep_others_from_being_heard() {
+        let (messages, sender) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        let (bell, ringer) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        write(&ringer, b"x").unwrap();
+        let (mut plain, mut byte) = (Plain::default(), [0_u8]);
+        let mut turns = 0;
+        loop {
+            write(&sender, b"y").unwrap();
+            let mut completed = Vec::new();
+            plain.read(7, messages.as_raw_fd(), byte.as_mut_ptr(), 1);
+            turns += 1;
+            let also = Some(bell.as_fd().as_raw_fd());
+            let heard = plain.turn(Sleep::Long, also, &mut completed).unwrap();
+            assert_eq!((completed, byte), (vec![(7, 1)], *b"y"));
+            if heard {
+                break;
+            }
+        }
+        assert!((2..=LOOKS).contains(&turns), "heard after {turns} turns");
     }
 }
