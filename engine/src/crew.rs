@@ -145,7 +145,8 @@ impl Crew {
                 done: Arc::clone(&crew.done),
             };
             let (make, hello) = (Arc::clone(make), hello.clone());
-            let thread = thread::spawn(&thread::shard(shard), move || seat.work(&*make, hello))
+            let name = format!("fusewire-{shard}");
+            let thread = thread::spawn(&name, move || seat.work(&*make, hello))
                 .map_err(|error| fatal("a thread for each shard", error))?;
             crew.threads.push(thread);
         }

@@ -25,7 +25,8 @@
 use std::io::{ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::thread::Thread;
+use std::thread::{Thread, sleep};
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
@@ -35,6 +36,20 @@ use crate::mailbox::Mailbox;
 use crate::sys::policy::{self, THIS};
 use crate::sys::ring::Ring;
 
+/// The threads of all shards of this process, whose sentries look after them.
+static SHARDS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+/// How long to leave the CPU to a shard that was brought back as it has a lock.
+const GRACE: Duration = Duration::from_micros(50);
+
+/// Whether a thread is a shard's, of whatever session.
+pub(crate) fn is_shard(thread: i32) -> bool {
+    shards().contains(&thread)
+}
+
+fn shards() -> MutexGuard<'static, Vec<i32>> {
+    SHARDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What the shards of a session share.
 #[derive(Debug)]
 pub(crate) struct Lead {
@@ -43,8 +58,9 @@ pub(crate) struct Lead {
     mailboxes: Option<Arc<[Arc<Mailbox>]>>,
     /// The index of the shard that leads there, plus one; 0: none does.
     leader: AtomicUsize,
-    /// The sentry, and whether it can bring a thread back from behind others.
-    sentry: OnceLock<(Thread, bool)>,
+    sentry: OnceLock<Thread>,
+    /// Whether the sentry can bring a thread back from behind others.
+    behind: AtomicBool,
 }
 
 /// What others know of a shard.
@@ -62,6 +78,8 @@ struct Post {
     is_joined: AtomicBool,
     /// It was released as it kept others waiting.
     hung: AtomicBool,
+    /// It was released, and may run anywhere again.
+    sent_home: AtomicBool,
     /// Requests that came to this shard or, in the first post, to all.
     arrivals: AtomicU64,
 }
@@ -93,12 +111,14 @@ impl Lead {
             mailboxes,
             leader: AtomicUsize::new(0),
             sentry: OnceLock::new(),
+            behind: AtomicBool::new(false),
         })
     }
 
     /// This thread looks at the shards, and may have one run behind others and come back.
     pub(crate) fn is_watched_by(&self, sentry: Thread, behind: bool) {
-        let _ = self.sentry.set((sentry, behind));
+        self.behind.store(behind, Ordering::SeqCst);
+        let _ = self.sentry.set(sentry);
     }
 
     /// Whether all shards hear everything, so that one may lead.
@@ -121,14 +141,19 @@ impl Lead {
     /// The state of a shard that may be kept from running while it has the lock, as it has just
     /// gone behind others: then it is brought back first.
     fn locked<'p>(&self, post: &'p Post) -> MutexGuard<'p, State> {
-        if let Err(TryLockError::WouldBlock) = post.state.try_lock() {
-            let _ = policy::put_behind(post.thread.load(Ordering::SeqCst), false);
+        loop {
+            match post.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(state)) => return state.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    let _ = policy::put_behind(post.thread.load(Ordering::SeqCst), false);
+                    sleep(GRACE);
+                }
+            }
         }
-        post.state()
     }
 
-    /// Makes a shard one like the others again, if it is not: for the sentry. One that `hung` is
-    /// sent home as well.
+    /// Makes a shard one like the others again, if it is not: for the sentry. Who `hung` is told.
     pub(crate) fn release(&self, index: usize, hung: bool) {
         let post = &self.posts[index];
         let mut state = self.locked(post);
@@ -136,24 +161,25 @@ impl Lead {
         if *state == State::Free {
             return;
         }
-        if hung && *state == State::Joined {
-            post.cpus().send_home(Pid::from_raw(thread));
-            post.hung.store(true, Ordering::SeqCst);
+        if *state == State::Joined {
+            let sent = post.cpus().send_home(Pid::from_raw(thread));
+            post.sent_home.store(sent, Ordering::SeqCst);
+            post.hung.store(hung, Ordering::SeqCst);
         }
         *state = State::Free;
-        if post.is_behind.load(Ordering::SeqCst) {
-            match policy::put_behind(thread, false) {
-                Err(error) if error.kind() != ErrorKind::Unsupported => {
-                    // It could until now. The next look tries again.
-                    tracing::warn!(%error, "a shard cannot be brought back from behind others");
-                    *state = State::Leaving;
-                }
-                _ => post.is_behind.store(false, Ordering::SeqCst),
-            }
-        }
+        let is_behind = post.is_behind.swap(false, Ordering::SeqCst);
+        let back = if is_behind { policy::put_behind(thread, false) } else { Ok(()) };
         // Last: without the lock, this says that the rest is done.
         post.is_joined.store(false, Ordering::SeqCst);
         drop(state);
+        if let Err(error) = back
+            && error.kind() != ErrorKind::Unsupported
+            && self.behind.swap(false, Ordering::SeqCst)
+        {
+            // The right to has been lost: no other is to go there.
+            tracing::error!(%error, "a shard stays behind everybody else: give the process back \
+                CAP_SYS_NICE, or set its thread to SCHED_OTHER (chrt)");
+        }
         self.let_others_hear(index);
     }
 
@@ -169,12 +195,25 @@ impl Lead {
 
     /// Whether a thread may run behind others; nothing before there is a sentry.
     pub(crate) fn may_put_behind(&self) -> Option<bool> {
-        self.sentry.get().map(|(_, behind)| *behind)
+        self.sentry.get().map(|_| self.behind.load(Ordering::SeqCst))
     }
 
     fn call_sentry(&self) {
-        if let Some((sentry, _)) = self.sentry.get() {
+        if let Some(sentry) = self.sentry.get() {
             sentry.unpark();
+        }
+    }
+}
+
+impl Drop for Lead {
+    /// The shards have ended. Not done by them, who may be behind others and have a lock.
+    fn drop(&mut self) {
+        let mut shards = shards();
+        for post in &self.posts {
+            let thread = post.thread.load(Ordering::SeqCst);
+            if let Some(at) = shards.iter().position(|shard| *shard == thread) {
+                shards.swap_remove(at);
+            }
         }
     }
 }
@@ -191,10 +230,9 @@ impl Post {
 
 impl Cpus {
     /// Unless somebody else has said meanwhile where the thread is to run.
-    fn send_home(self, thread: Pid) {
-        if sched_getaffinity(thread).is_ok_and(|now| now == self.here) {
-            let _ = sched_setaffinity(thread, &self.home);
-        }
+    fn send_home(self, thread: Pid) -> bool {
+        let is_ours = sched_getaffinity(thread).is_ok_and(|now| now == self.here);
+        is_ours && sched_setaffinity(thread, &self.home).is_ok()
     }
 }
 
@@ -206,7 +244,11 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// The calling thread.
     pub(crate) fn new(lead: Arc<Lead>, index: usize) -> Self {
+        let thread = gettid().as_raw();
+        lead.posts[index].thread.store(thread, Ordering::SeqCst);
+        shards().push(thread);
         Self { lead, index }
     }
 
@@ -232,7 +274,7 @@ impl Member {
 
     /// Whether it serves a caller whom it has joined, and nobody has released it.
     pub(crate) fn has_joined(&self) -> bool {
-        self.post().is_joined.load(Ordering::Relaxed)
+        self.post().is_joined.load(Ordering::Acquire)
     }
 
     /// Whether nobody else leads.
@@ -250,12 +292,12 @@ impl Member {
                 return false;
             }
         }
-        post.thread.store(gettid().as_raw(), Ordering::SeqCst);
         *post.cpus.lock().unwrap_or_else(PoisonError::into_inner) = cpus;
         let mut state = post.state();
         *state = State::Joined;
         post.beat.fetch_add(2, Ordering::Relaxed);
         post.hung.store(false, Ordering::SeqCst);
+        post.sent_home.store(false, Ordering::SeqCst);
         post.is_joined.store(true, Ordering::SeqCst);
         // It may be there still, if it has left just now.
         if lead.may_put_behind() == Some(true) && policy::put_behind(THIS, true).is_ok() {
@@ -288,8 +330,12 @@ impl Member {
 
     /// Whether it was released as it kept others waiting; tells it once.
     pub(crate) fn has_hung(&self) -> bool {
-        let hung = &self.post().hung;
-        hung.load(Ordering::Relaxed) && hung.swap(false, Ordering::SeqCst)
+        told_once(&self.post().hung)
+    }
+
+    /// Whether it was released and may run anywhere again; tells it once.
+    pub(crate) fn was_sent_home(&self) -> bool {
+        told_once(&self.post().sent_home)
     }
 
     /// A handler begins to run, or goes on.
@@ -334,6 +380,10 @@ impl Member {
         }
         awake.turn(ring, wait)
     }
+}
+
+fn told_once(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::SeqCst)
 }
 
 impl Drop for Member {

@@ -40,9 +40,6 @@ impl Placement {
     /// whom the transport does not.
     pub(crate) fn new(follow: bool, member: Member, whereabouts: Option<Whereabouts>) -> Self {
         let home = if follow { sched_getaffinity(THIS).ok() } else { None };
-        if let Some(home) = home {
-            thread::starts_others_on(home);
-        }
         Self {
             home,
             current: home.unwrap_or_default(),
@@ -91,11 +88,11 @@ impl Placement {
         }
         self.member.leave();
         // From here on no sentry moves it.
+        if self.member.was_sent_home() {
+            self.is_at(Place::Anywhere, home, home);
+        }
         if self.member.has_hung() {
             self.callers.hung();
-            if sched_getaffinity(THIS) == Ok(home) {
-                (self.current, self.place) = (home, Place::Anywhere);
-            }
             self.goes(Place::Anywhere, home);
         } else if !joins {
             self.goes(place, home);
@@ -118,7 +115,7 @@ impl Placement {
         let is_ours = sched_getaffinity(THIS).is_ok_and(|now| now == self.current);
         let goes = is_ours && sched_setaffinity(THIS, &there).is_ok();
         if goes {
-            (self.current, self.place) = (there, place);
+            self.is_at(place, there, home);
         } else {
             tracing::debug!("a shard stays where somebody else has put its thread");
             self.ends();
@@ -126,9 +123,15 @@ impl Placement {
         goes
     }
 
+    fn is_at(&mut self, place: Place, there: CpuSet, home: CpuSet) {
+        (self.current, self.place) = (there, place);
+        thread::starts_others_on((place != Place::Anywhere).then_some(home));
+    }
+
     /// The shard serves no more, or follows nobody.
     pub(crate) fn ends(&mut self) {
         self.member.leave();
+        thread::starts_others_on(None);
         self.home = None;
     }
 }
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_released_as_it_hangs_is_free_to_run_elsewhere_at_once() {
+    fn who_is_released_is_free_to_run_elsewhere_at_once() {
         let (cpu, only, home) = cpus();
         let lead = Lead::new(1, None);
         let mut placement = Placement::new(true, Member::new(lead.clone(), 0), None);
@@ -239,6 +242,9 @@ mod tests {
         serves(&mut placement, cpu, 100, 1);
         assert!(placement.member.has_joined(), "but it is still followed");
         lead.release(0, false);
-        assert_eq!(sched_getaffinity(THIS), Ok(only), "it only rests");
+        assert_eq!(sched_getaffinity(THIS), Ok(home), "who only rests, too");
+        serves(&mut placement, cpu, 1, 1);
+        assert!(placement.member.has_joined(), "and joins again at once");
+        assert_eq!(sched_getaffinity(THIS), Ok(only));
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
 
-use crate::lead::{Lead, State};
+use crate::lead::{self, Lead, State};
 use crate::sys::policy::{self, THIS};
 use crate::thread;
 use crate::whereabouts::SCOUT;
@@ -206,10 +206,12 @@ fn bring_back_heirs() {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
     let numbers = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
     for number in numbers {
+        if lead::is_shard(number) {
+            continue;
+        }
         let mut name = [0; 32];
         let told = thread::told(&format!("/proc/self/task/{number}/comm"), &mut name);
-        let stays = |name: &[u8]| name.starts_with(SCOUT.as_bytes()) || thread::is_shard(name);
-        if !told.is_ok_and(stays) {
+        if !told.is_ok_and(|name| name.starts_with(SCOUT.as_bytes())) {
             // Refused to nearly all, which are not behind.
             let _ = policy::put_behind(number, false);
         }
@@ -303,6 +305,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_begun_behind_others_is_brought_back_and_shards_are_not() {
+        if !can_bring_back() {
+            return eprintln!("this process may not bring a thread back");
+        }
+        let member = Member::new(Lead::new(1, None), 0);
+        policy::put_behind(THIS, true).unwrap();
+        let ours = thread::spawn("ours", policy::is_behind).unwrap();
+        assert!(!ours.join().unwrap());
+        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let heir = std::thread::spawn(move || {
+            goes.recv().unwrap();
+            policy::is_behind()
+        });
+        bring_back_heirs();
+        go.send(()).unwrap();
+        assert!(!heir.join().unwrap());
+        assert!(policy::is_behind(), "a shard has a sentry");
+        drop(member);
+        bring_back_heirs();
+        assert!(!policy::is_behind(), "it is none any more");
+    }
+
+    #[test]
     fn a_thread_that_has_joined_runs_behind_others_until_it_leaves_or_hangs() {
         let comes_back = || {
             let start = std::time::Instant::now();
@@ -329,14 +354,22 @@ mod tests {
             }
         };
         free(&lead);
-        assert!(member.join(Cpus::default()));
-        assert!(policy::is_behind());
-        member.leave();
+        // Beside who computes it may be released before anybody can look.
+        let joins = || {
+            (0..100).any(|_| {
+                assert!(member.join(Cpus::default()));
+                let is_behind = policy::is_behind();
+                member.leave();
+                free(&lead);
+                is_behind
+            })
+        };
+        assert!(joins());
         assert!(comes_back());
-        free(&lead);
         assert!(member.join(Cpus::default()));
         member.runs();
         assert!(comes_back(), "in a handler for too long");
+        free(&lead);
         assert!(member.has_hung() && !member.has_joined());
         drop(sentry);
     }

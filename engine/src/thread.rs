@@ -9,25 +9,16 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::Pid;
 
+use crate::sys::policy;
+
 thread_local! {
     /// For those whom this thread starts, where it is not to be where this one happens to be.
     static CPUS: Cell<Option<CpuSet>> = const { Cell::new(None) };
 }
 
-/// The name of a shard's thread.
-pub(crate) fn shard(index: usize) -> String {
-    format!("fusewire-{index}")
-}
-
-/// Whether a thread of this name is a shard's.
-pub(crate) fn is_shard(name: &[u8]) -> bool {
-    name.strip_prefix(b"fusewire-")
-        .is_some_and(|index| index.first().is_some_and(u8::is_ascii_digit))
-}
-
-/// Says on which CPUs those may run whom the calling thread starts from now on, as it may be moved.
-pub(crate) fn starts_others_on(cpus: CpuSet) {
-    CPUS.set(Some(cpus));
+/// Says on which CPUs those may run whom the calling thread starts from now on; nothing: on its.
+pub(crate) fn starts_others_on(cpus: Option<CpuSet>) {
+    CPUS.set(cpus);
 }
 
 /// Starts a thread with every signal blocked: those are for the session's own thread.
@@ -43,6 +34,8 @@ pub(crate) fn spawn<T: Send + 'static>(
             // Else it has one, which does as well.
             let _ = sched_setaffinity(Pid::from_raw(0), &cpus);
         }
+        // As who starts it may be. Where a jail refuses it, a sentry sees to it.
+        let _ = policy::put_behind(policy::THIS, false);
         work()
     });
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
@@ -54,17 +47,4 @@ pub(crate) fn spawn<T: Send + 'static>(
 pub(crate) fn told<'l>(path: &str, line: &'l mut [u8]) -> io::Result<&'l [u8]> {
     let len = File::open(path)?.read(line)?;
     Ok(&line[..len])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_is_known_by_its_name() {
-        assert!(is_shard(shard(0).as_bytes()) && is_shard(shard(123).as_bytes()));
-        for other in [&b"fusewire-scout"[..], b"fusewire-", b"iou-wrk-12", b""] {
-            assert!(!is_shard(other));
-        }
-    }
 }
