@@ -37,15 +37,23 @@ drills!(
     a_killed_daemon_leaves_no_locks,
 );
 
-/// A file that was locked before, so that all threads are there that stay.
+/// A file that was locked before, and the threads that serve.
 fn locked_once(place: &Place) -> (PathBuf, PathBuf, usize) {
     let (inside, outside) = both(place);
     flock(open_rw(&inside), FlockOperation::LockExclusive).unwrap();
     (inside, outside, threads(place))
 }
 
+/// Shards and those who wait for them, who have no names but theirs: others come and go.
 fn threads(place: &Place) -> usize {
-    fs::read_dir(format!("/proc/{}/task", place.pid().as_raw_nonzero())).unwrap().count()
+    let tasks = fs::read_dir(format!("/proc/{}/task", place.pid().as_raw_nonzero())).unwrap();
+    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+    let is_shard = |name: &String| {
+        let index = name.strip_prefix("fusewire-");
+        index.is_some_and(|index| index.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    // One that has just ended has none.
+    names.flatten().filter(is_shard).count()
 }
 
 fn who_waits_gets_it(place: &Place) {
