@@ -26,7 +26,7 @@ const ASIDE: RangeInclusive<u32> = 256..=16384;
 const BACK: u32 = 8;
 /// No more than so many requests at a time are few: more keep a second CPU busy, and fewer cost
 /// less on that of the caller.
-pub(crate) const FEW: u64 = 3;
+const FEW: u64 = 3;
 /// While one copies so much, another may as well begin.
 const BULK: u64 = 64 * 1024;
 
