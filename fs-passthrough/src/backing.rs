@@ -147,9 +147,14 @@ impl Backing {
     }
 
     /// Attributes of what a name stands for, as [`lookup`](Self::lookup) would find it, without a
-    /// descriptor of it; `None` where only a lookup can tell.
+    /// descriptor of it; `None` where only a lookup can tell. Where others may mount something on
+    /// the name that is so: statx(2) would ask that filesystem, which may be our own.
     pub(crate) fn peek(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Statx>> {
-        if self.mount.is_none() || matches!(name, b"." | b"..") || name.contains(&b'/') {
+        if !self.is_private
+            || self.mount.is_none()
+            || matches!(name, b"." | b"..")
+            || name.contains(&b'/')
+        {
             return Ok(None);
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;

@@ -112,12 +112,6 @@ impl Caller {
         }
     }
 
-    /// Runs `work` as the caller and lets a refusal stand: the kernel has checked nothing.
-    pub(crate) fn run_checked<T>(&self, work: impl FnOnce() -> rustix::io::Result<T>) -> Result<T> {
-        let _guard = self.take_on(own()?)?;
-        work().answer()
-    }
-
     /// What gives the thread back, where the caller is not the daemon itself.
     fn take_on(&self, own: OwnThread) -> Result<Option<Restore>> {
         if self.umask != own.umask {

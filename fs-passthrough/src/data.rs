@@ -37,14 +37,24 @@ pub(crate) fn open_flags(flags: u32, writeback: bool) -> OFlags {
     mode | asked & (OFlags::NOATIME | OFlags::TRUNC)
 }
 
+/// What the mount's page cache is to a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// It can be used.
+    Cached,
+    /// Writes must come as they are.
+    Uncached,
+    /// And the backing filesystem takes no offset: it appends whatever comes.
+    Appended,
+}
+
 /// The data of an inode, opened.
 #[derive(Debug)]
 pub(crate) struct Data {
     pub(crate) fd: OwnedFd,
     /// For transfers that ask for O_DIRECT.
     pub(crate) direct: Option<Direct>,
-    /// Whether the mount's page cache can be used.
-    pub(crate) cached: bool,
+    pub(crate) pages: Pages,
     /// Whether whoever opened it may read.
     pub(crate) reads: bool,
     /// And write.
@@ -53,10 +63,10 @@ pub(crate) struct Data {
 
 impl Data {
     /// What was opened as [`open_flags`] says for `flags`.
-    pub(crate) fn new(fd: OwnedFd, direct: Option<Direct>, cached: bool, flags: u32) -> Self {
+    pub(crate) fn new(fd: OwnedFd, direct: Option<Direct>, pages: Pages, flags: u32) -> Self {
         let mode = OFlags::from_bits_retain(flags) & OFlags::ACCMODE;
         let (reads, writes) = (mode != OFlags::WRONLY, mode != OFlags::RDONLY);
-        Self { fd, direct, cached, reads, writes }
+        Self { fd, direct, pages, reads, writes }
     }
 }
 
@@ -71,11 +81,11 @@ pub(crate) fn open(
     backing: &Backing,
 ) -> Result<Data> {
     let direct = open_direct(fd, flags, writeback, backing)?;
-    let (fd, cached) = reopen(fd, flags, open_flags(flags, writeback), backing).answer()?;
-    Ok(Data::new(fd, direct, cached, flags))
+    let (fd, pages) = reopen(fd, flags, open_flags(flags, writeback), backing).answer()?;
+    Ok(Data::new(fd, direct, pages, flags))
 }
 
-/// Opens what `fd` refers to with `wanted`, and says whether the page cache can be used.
+/// Opens what `fd` refers to with `wanted`, and says what the page cache is to it.
 ///
 /// Only root may read what may be written only. Where the rest of a page cannot be read, no page
 /// may be written in part, so writes must come as they are. So must they where the file can only
@@ -85,17 +95,17 @@ fn reopen(
     flags: u32,
     wanted: OFlags,
     backing: &Backing,
-) -> rustix::io::Result<(OwnedFd, bool)> {
+) -> rustix::io::Result<(OwnedFd, Pages)> {
     let asked = OFlags::from_bits_retain(flags);
     let exactly = (wanted - OFlags::ACCMODE) | (open_flags(flags, false) & OFlags::ACCMODE);
     match backing.reopen(fd, wanted) {
         Err(rustix::io::Errno::ACCESS) if wanted != exactly => {
-            backing.reopen(fd, exactly).map(|fd| (fd, false))
+            backing.reopen(fd, exactly).map(|fd| (fd, Pages::Uncached))
         }
         Err(rustix::io::Errno::PERM) if asked.contains(OFlags::APPEND) => {
-            backing.reopen(fd, exactly | OFlags::APPEND).map(|fd| (fd, false))
+            backing.reopen(fd, exactly | OFlags::APPEND).map(|fd| (fd, Pages::Appended))
         }
-        opened => opened.map(|fd| (fd, true)),
+        opened => opened.map(|fd| (fd, Pages::Cached)),
     }
 }
 
@@ -271,9 +281,13 @@ pub(crate) async fn write(
     file: &OpenFile,
     op: &Write<'_>,
     writeback: bool,
-    backing: &Backing,
 ) -> Result<u32> {
     let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
+    if late && file.appends {
+        // Pages that somebody else has written, or stored into a mapping, lie elsewhere: an error is
+        // less than they at the end.
+        return Err(Errno::EPERM);
+    }
     if late && !writeback {
         return transfer(mover, file, op, ReadWriteFlags::empty(), true).await;
     }
@@ -293,15 +307,16 @@ pub(crate) async fn write(
     if !writeback && asked.contains(OFlags::APPEND) {
         flags |= ReadWriteFlags::APPEND;
     }
+    // Before the data, as the kernel does: nobody may run them with the bits of what was there.
+    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) {
+        kill_set_id(file.as_fd())?;
+    }
     if writeback {
         file.node.move_begins();
     }
     let count = transfer(mover, file, op, flags, false).await;
     if writeback {
         file.node.move_ended(file.as_fd(), count.is_ok())?;
-    }
-    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) && count.is_ok() {
-        kill_set_id(file.as_fd(), backing)?;
     }
     count
 }

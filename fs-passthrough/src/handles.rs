@@ -11,7 +11,7 @@ use fusewire::proto::{Errno, Fh, LockKind, Result};
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use crate::data::Data;
+use crate::data::{Data, Pages};
 use crate::node::Node;
 use crate::through::Server;
 use crate::watch::tell::{Desk, News};
@@ -76,6 +76,8 @@ pub(crate) struct OpenFile {
     pub(crate) direct: Option<Direct>,
     pub(crate) server: Server,
     writes: bool,
+    /// Whether all that is written is appended, wherever it belongs.
+    pub(crate) appends: bool,
     /// Set once the backing filesystem has said that it cannot tell what it has in memory.
     pub(crate) waits: AtomicBool,
     /// The lock of flock(2) that it has.
@@ -93,7 +95,8 @@ impl OpenFile {
         register: impl FnOnce(BorrowedFd<'_>) -> Option<Backing>,
         watch: Option<Arc<Desk>>,
     ) -> Self {
-        let Data { fd, direct, reads, writes, .. } = data;
+        let Data { fd, direct, pages, reads, writes } = data;
+        let appends = pages == Pages::Appended;
         let server = node.through.enter(|| register(fd.as_fd()));
         let direct = direct.filter(|_| !server.is_kernel());
         if server.is_kernel() && reads && writes {
@@ -104,7 +107,7 @@ impl OpenFile {
         }
         let (fd, waits) = (Arc::new(fd), AtomicBool::new(false));
         let whole = Mutex::new(LockKind::UNLOCK);
-        Self { node, fd, direct, server, writes, waits, whole, watch }
+        Self { node, fd, direct, server, writes, appends, waits, whole, watch }
     }
 }
 

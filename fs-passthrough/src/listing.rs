@@ -29,7 +29,6 @@ pub(crate) struct OpenDir {
 /// What was read and not yet taken.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    buffer: Vec<MaybeUninit<u8>>,
     names: Vec<u8>,
     items: Vec<Item>,
     at: usize,
@@ -110,11 +109,11 @@ impl Listing {
     }
 
     fn refill(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
-        self.buffer.resize(BUFFER, MaybeUninit::uninit());
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
         self.items.clear();
         self.names.clear();
         self.at = 0;
-        let mut raw = RawDir::new(fd, &mut self.buffer);
+        let mut raw = RawDir::new(fd, &mut buffer);
         while let Some(entry) = raw.next() {
             let entry = match entry {
                 // A directory that was removed has no entries left.
@@ -132,6 +131,10 @@ impl Listing {
             if raw.is_buffer_empty() {
                 break;
             }
+        }
+        if self.items.is_empty() {
+            // The end: who stays there needs no room.
+            (self.items, self.names) = (Vec::new(), Vec::new());
         }
         Ok(())
     }

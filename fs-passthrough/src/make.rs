@@ -12,7 +12,7 @@ use rustix::fs::{
 
 use crate::backing::{Backing, Found, attributes, found};
 use crate::caller::Caller;
-use crate::data::{self, Data};
+use crate::data::{self, Data, Pages};
 use crate::error::Answer;
 use crate::handles::Direct;
 use crate::node::Key;
@@ -102,7 +102,7 @@ type Whole = (OwnedFd, Statx, Option<Direct>);
 
 impl Made {
     fn new((held, stat, direct): Whole, fd: OwnedFd, how: Opening) -> Self {
-        Self { held, stat, data: Data::new(fd, direct, true, how.flags) }
+        Self { held, stat, data: Data::new(fd, direct, Pages::Cached, how.flags) }
     }
 }
 
@@ -119,8 +119,10 @@ pub(crate) fn file(
     let flags = wanted | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
     match caller.run(|| openat(at.directory, at.name, flags, mode)) {
-        // Somebody was first: an open, unless the caller insists on making it.
-        Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => existing(at, how, caller, backing),
+        // Somebody was first: an open, unless the caller insists on making it. The kernel has checked
+        // nothing and may know the file by another name, with another size: it looks the name up
+        // anew and asks again (fs/namei.c, do_filp_open: LOOKUP_REVAL).
+        Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => Err(Errno::ESTALE),
         made => {
             let fd = made?;
             let whole = whole(fd.as_fd(), how, backing).inspect_err(|errno| {
@@ -142,18 +144,6 @@ fn unmake(at: Place<'_>, fd: BorrowedFd<'_>) {
     {
         let _ = unlinkat(at.directory, at.name, AtFlags::empty());
     }
-}
-
-/// Opens a file that the kernel did not know of. Nobody has checked yet whether the caller may.
-fn existing(at: Place<'_>, how: Opening, caller: &Caller, backing: &Backing) -> Result<Made> {
-    let found = of_kind(at, FileType::RegularFile, backing);
-    let (held, stat) = found.map_err(|_| Errno::EEXIST)?;
-    let asked = OFlags::from_bits_retain(how.flags) & (OFlags::APPEND | OFlags::DIRECT);
-    let exactly = data::open_flags(how.flags, false) | asked;
-    caller.run_checked(|| backing.reopen(held.as_fd(), exactly).map(drop))?;
-    let again = how.flags & !OFlags::TRUNC.bits();
-    let data = data::open(held.as_fd(), again, how.writeback, backing)?;
-    Ok(Made { held, stat, data })
 }
 
 /// Makes and opens a regular file without a name.

@@ -19,7 +19,7 @@ use rustix::thread::CapabilitySet;
 use crate::attributes::{attr, kill_set_id};
 use crate::backing::{Backing, Found, attributes, found};
 use crate::caller;
-use crate::data::{Data, Mover};
+use crate::data::{Data, Mover, Pages};
 use crate::deadlock::Waits;
 use crate::error::Answer;
 use crate::figures::Figures;
@@ -197,7 +197,7 @@ impl Mirror {
         data: Data,
         stat: Option<Statx>,
     ) -> Opened {
-        let cached = data.cached && !self.options.is_direct();
+        let cached = data.pages == Pages::Cached && !self.options.is_direct();
         let writes = data.writes;
         let held = Arc::clone(&node);
         let watch = self.watcher().map(|watch| Arc::clone(watch.desk()));
@@ -329,7 +329,7 @@ impl Mirror {
     pub(crate) fn changed_by(&self, cx: &Context<'_>, fd: BorrowedFd<'_>) -> Result<()> {
         let mode = attributes(fd).answer()?.stx_mode;
         if mode & 0o6000 != 0 && !caller::has(cx, CapabilitySet::FSETID, &self.backing) {
-            kill_set_id(fd, &self.backing)?;
+            kill_set_id(fd)?;
         }
         Ok(())
     }

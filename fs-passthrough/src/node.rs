@@ -103,6 +103,17 @@ struct Late {
     /// Other changes under way, which will tell what mtime is then.
     moving: u32,
     kept: Option<Timespec>,
+    /// When the last of them ended.
+    ended: Duration,
+}
+
+impl Late {
+    /// Whether `mtime` is none that late pages can have left: others have changed the file.
+    fn is_of_others(&self, kept: Timespec, mtime: Timespec) -> bool {
+        let of = |time: Timespec| (time.tv_sec, time.tv_nsec);
+        let ended = (self.ended.as_secs().cast_signed(), self.ended.subsec_nanos().into());
+        of(mtime) > ended.max(of(kept)) || of(mtime) < of(kept).min(ended)
+    }
 }
 
 /// An inode.
@@ -297,15 +308,21 @@ impl Node {
     pub(crate) fn late_write_ended(&self) {
         let mut late = self.late.lock();
         late.in_flight = late.in_flight.saturating_sub(1);
+        late.ended = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     }
 
     /// Puts the time back that late pages have moved, where we may: a file that is not ours keeps
-    /// the later one, which is no reason to tell its writer of an error.
+    /// the later one, which is no reason to tell its writer of an error. The time of a change that
+    /// others made since stays.
     pub(crate) fn settle(&self, fd: BorrowedFd<'_>) {
         let mut late = self.late.lock();
         let Some(mtime) = late.kept.filter(|_| late.moving == 0) else { return };
-        let nothing = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        let _ = futimens(fd, &Timestamps { last_access: nothing, last_modification: mtime });
+        let is_theirs = late.in_flight == 0
+            && mtime_of(fd).is_ok_and(|present| late.is_of_others(mtime, present));
+        if !is_theirs {
+            let nothing = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+            let _ = futimens(fd, &Timestamps { last_access: nothing, last_modification: mtime });
+        }
         if late.in_flight == 0 {
             late.kept = None;
         }
