@@ -46,6 +46,7 @@ cases!(
 cases!(
     mounts, Plan::new().options(&["--cache", "always"]);
     what_is_kept_for_long_follows_changes_inside,
+    what_others_made_first_is_opened,
     attributes_are_kept_for_long_but_not_while_somebody_writes,
 );
 
@@ -94,6 +95,28 @@ fn names_made_outside_show_in_time(place: &Place) {
         assert!(start.elapsed() < 2 * IN_TIME, "it never goes");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The kernel still has the names as missing, and asks for the files to be made.
+fn what_others_made_first_is_opened(place: &Place) {
+    let (root, outside) = (place.root(), backing(place));
+    for name in ["cut", "longer", "made", "link", "directory"] {
+        fails(fs::metadata(root.join(name)), Errno::NOENT, "before");
+    }
+    fs::write(outside.join("cut"), [b'o'; 100]).unwrap();
+    fs::write(root.join("cut"), "short").unwrap();
+    assert_eq!(fs::read_to_string(outside.join("cut")).unwrap(), "short");
+    fs::write(outside.join("longer"), "outside\n").unwrap();
+    let longer = File::options().append(true).create(true).open(root.join("longer"));
+    longer.unwrap().write_all(b"inside\n").unwrap();
+    assert_eq!(fs::read_to_string(outside.join("longer")).unwrap(), "outside\ninside\n");
+    fs::write(outside.join("made"), "outside").unwrap();
+    fails(File::create_new(root.join("made")), Errno::EXIST, "making it");
+    symlink("made", outside.join("link")).unwrap();
+    fs::write(root.join("link"), "inside").unwrap();
+    assert_eq!(fs::read_to_string(outside.join("made")).unwrap(), "inside");
+    fs::create_dir(outside.join("directory")).unwrap();
+    fails(File::create(root.join("directory")), Errno::ISDIR, "a directory");
 }
 
 /// The file that is open stays what it was, whatever its name and number mean now.

@@ -204,19 +204,43 @@ fn where_it_is_insisted_on_a_refusal_is_an_error() {
     }
 }
 
-#[test]
-fn an_ordinary_user_is_told_and_served() {
-    let name = "an_ordinary_user_is_told_and_served";
+const USER: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+
+/// What makes things ready for the daemon of an ordinary user, and starts it.
+fn by_user(test: &str, before: &str) -> Option<String> {
     let helper = run_limited(Command::new("fusermount3").arg("--version")).is_ok();
     let missing = (!helper).then(|| "fusermount3 is not installed (package fuse3)".to_owned());
     if let Some(why) = system::why_no_mount().or(missing) {
-        return system::skipped(name, &why);
+        system::skipped(test, &why);
+        return None;
     }
-    let user = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    let before = format!(
+    Some(format!(
         "mknod -m 666 $WORK/fuse c 10 229; mount --bind $WORK/fuse /dev/fuse;
-         chown 65534 $WORK/mnt $WORK/backing; start {user}"
+         chown 65534 $WORK/mnt $WORK/backing; start {before} {USER}"
+    ))
+}
+
+/// On one CPU there is one shard, which would wait for itself.
+#[test]
+fn without_a_mount_of_its_own_it_looks_into_nothing_that_others_mount() {
+    let name = "without_a_mount_of_its_own_it_looks_into_nothing_that_others_mount";
+    let Some(before) = by_user(name, "taskset -c 0") else { return };
+    let between = format!(
+        "mkdir $WORK/backing/m; touch $WORK/backing/x; mount --bind $WORK/mnt $WORK/backing/m
+         look() {{ timeout -s KILL 10 {USER} stat $WORK/mnt/$1 2>&1 || true; }}
+         look x; sleep 1.1; look x; look m; sleep 1.1; look m; look x
+         umount $WORK/backing/m"
     );
+    let (succeeded, text) = run(Transport::Device, &before, &between);
+    assert!(succeeded, "{text}");
+    assert_eq!(text.matches("Invalid cross-device link").count(), 2, "{text}");
+    assert_eq!(text.matches("File: ").count(), 3, "{text}");
+}
+
+#[test]
+fn an_ordinary_user_is_told_and_served() {
+    let Some(before) = by_user("an_ordinary_user_is_told_and_served", "") else { return };
+    let user = USER;
     let between = format!("{user} sh -c 'echo it works >$WORK/mnt/f'; cat $WORK/backing/f");
     let (succeeded, text) = run(Transport::Device, &before, &between);
     assert!(succeeded && text.contains("it works"), "{text}");

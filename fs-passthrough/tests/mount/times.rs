@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::backing;
 use crate::common::{
@@ -24,6 +24,7 @@ cases!(
     a_mapping_that_outlives_its_handle_moves_no_time,
     set_id_bits_given_while_dirty_stay,
 );
+cases!(writeback; times_of_others_stay);
 cases!(
     mounts, Plan::new().options(&["--allow-other"]);
     set_id_bits_go_when_another_user_writes,
@@ -144,6 +145,39 @@ fn a_mapping_that_outlives_its_handle_moves_no_time(place: &Place) {
     let (shown, real) = both(place, "f");
     assert!(shown >= stored);
     assert_eq!(shown, real);
+}
+
+/// A change outside, with the pages of a handle that is still open written long before.
+fn times_of_others_stay(place: &Place) {
+    let (path, outside) = (place.path("f"), backing(place).join("f"));
+    for (round, set) in
+        [None, Some(UNIX_EPOCH + Duration::from_secs(1_000_000_000))].iter().enumerate()
+    {
+        let file = open_rw(&path);
+        next_tick();
+        file.write_all_at(&pattern(5000, round as u64), 0).unwrap();
+        // Neither FLUSH nor FSYNC: the pages, and mtime after them.
+        let before = place.stats();
+        rustix::fs::syncfs(File::open(place.root()).unwrap()).unwrap();
+        let start = Instant::now();
+        for opcode in ["WRITE", "SETATTR"] {
+            while place.stats().requests(opcode) == before.requests(opcode) {
+                assert!(start.elapsed() < Duration::from_secs(20), "no {opcode}");
+                next_tick();
+            }
+        }
+        next_tick();
+        let theirs = File::options().write(true).open(&outside).unwrap();
+        theirs.write_all_at(&pattern(5000, 9), 0).unwrap();
+        if let Some(time) = set {
+            theirs.set_modified(*time).unwrap();
+        }
+        let time = mtime(&outside);
+        drop(File::open(&path).unwrap());
+        assert_eq!(mtime(&outside), time, "after another close, round {round}");
+        drop(file);
+        assert_eq!(mtime(&outside), time, "after close, round {round}");
+    }
 }
 
 fn chmod(path: &Path, mode: u32) {
