@@ -142,7 +142,8 @@ fn what_else_is_mounted_can_be_unmounted(transport: Transport) {
     drop(beside);
 }
 
-/// Starts the daemon in a script, in a mount namespace of its own: `start WORDS`, `stop`.
+/// Starts the daemon in a script, in namespaces of its own, which take all with them: `start WORDS`,
+/// `stop`.
 fn run(transport: Transport, before: &str, between: &str) -> (bool, String) {
     let work = crate::work();
     let functions = r#"
@@ -163,7 +164,8 @@ fn run(transport: Transport, before: &str, between: &str) -> (bool, String) {
     );
     fs::create_dir(work.path().join("mnt")).unwrap();
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-ec", &script]).env("WORK", work.path());
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(["sh", "-ec", &script]).env("WORK", work.path());
     let (status, text) = run_limited(&mut command).unwrap();
     (status.success(), text)
 }
