@@ -264,7 +264,16 @@ fn what_can_only_be_appended_to_is_appended_to(place: &Place) {
     }
     assert_eq!(fs::read_to_string(&inside).unwrap(), wanted);
     fcntl(&one, FcntlArg::F_SETLK(&whole(libc::F_WRLCK))).unwrap();
-    drop((one, other));
+    let mapped = File::options().read(true).append(true).open(&inside).unwrap();
+    // Where the kernel serves the file it maps it without asking whether that is allowed
+    // (fs/backing-file.c, backing_file_mmap).
+    if place.stats().requests("WRITE") > 0 {
+        // SAFETY: nobody shortens the file while it is mapped.
+        let mut map = unsafe { memmap2::MmapMut::map_mut(&mapped).unwrap() };
+        map[0] = b'F';
+        map.flush().expect_err("a page that lies elsewhere is not appended");
+    }
+    drop((one, other, mapped));
     assert_eq!(fs::read_to_string(&outside).unwrap(), wanted);
     fails(File::options().write(true).open(&inside), Errno::PERM, "writing anywhere");
     fails(File::create(&inside), Errno::PERM, "cutting");
