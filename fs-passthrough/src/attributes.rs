@@ -82,12 +82,15 @@ pub(crate) fn statx_values(node: &Node, stat: &Statx) -> StatxValues {
 }
 
 /// Takes set-id bits away: set-group-id only where the group may execute, as it means something
-/// else otherwise (fs/attr.c, `setattr_should_drop_sgid`). A change of owner to whoever it is does
-/// that, and undoes no chmod that comes meanwhile.
-pub(crate) fn kill_set_id(fd: BorrowedFd<'_>) -> Result<()> {
+/// else otherwise (fs/attr.c, `setattr_should_drop_sgid`).
+pub(crate) fn kill_set_id(fd: BorrowedFd<'_>, backing: &Backing) -> Result<()> {
     let mode = u32::from(attributes(fd).answer()?.stx_mode);
-    if mode & S_ISUID != 0 || mode & S_ISGID != 0 && mode & S_IXGRP != 0 {
-        chownat(fd, c"", None, None, AtFlags::EMPTY_PATH).answer()?;
+    let mut killed = mode & !S_ISUID;
+    if mode & S_IXGRP != 0 {
+        killed &= !S_ISGID;
+    }
+    if killed != mode {
+        change_mode(fd, killed, backing)?;
     }
     Ok(())
 }
@@ -136,14 +139,14 @@ pub(crate) fn set_attributes(
     if let Some(mode) = op.mode {
         change_mode(fd, mode.bits(), backing)?;
     }
-    if op.kill_suidgid {
-        kill_set_id(fd)?;
-    }
     if let Some(size) = op.size {
         node.move_mtime(fd, || match file {
             Some(file) => ftruncate(file, size).answer(),
             None => ftruncate(backing.reopen(fd, OFlags::WRONLY).answer()?, size).answer(),
         })?;
+    }
+    if op.kill_suidgid {
+        kill_set_id(fd, backing)?;
     }
     if op.atime.is_some() || op.mtime.is_some() {
         let last_modification = set_time(op.mtime);

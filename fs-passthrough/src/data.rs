@@ -281,6 +281,7 @@ pub(crate) async fn write(
     file: &OpenFile,
     op: &Write<'_>,
     writeback: bool,
+    backing: &Backing,
 ) -> Result<u32> {
     let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
     if late && file.appends {
@@ -307,16 +308,15 @@ pub(crate) async fn write(
     if !writeback && asked.contains(OFlags::APPEND) {
         flags |= ReadWriteFlags::APPEND;
     }
-    // Before the data, as the kernel does: nobody may run them with the bits of what was there.
-    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) {
-        kill_set_id(file.as_fd())?;
-    }
     if writeback {
         file.node.move_begins();
     }
     let count = transfer(mover, file, op, flags, false).await;
     if writeback {
         file.node.move_ended(file.as_fd(), count.is_ok())?;
+    }
+    if op.write_flags.contains(WriteFlags::WRITE_KILL_SUIDGID) && count.is_ok() {
+        kill_set_id(file.as_fd(), backing)?;
     }
     count
 }

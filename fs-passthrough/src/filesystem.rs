@@ -238,8 +238,13 @@ impl Filesystem for PassthroughFs {
         let at = Place { directory: directory.as_fd(), name: op.name.as_bytes() };
         let made = make::file(at, how, &caller, &mirror.backing);
         // What the kernel has kept as missing may be there: what is why this failed, or what
-        // O_DIRECT has made nevertheless.
-        let made = made.inspect_err(|_| mirror.look_anew(cx, op.name))?;
+        // O_DIRECT has made nevertheless. After ESTALE it looks by itself, and by the time that it
+        // is told to the file may be open.
+        let made = made.inspect_err(|errno| {
+            if *errno != Errno::ESTALE {
+                mirror.look_anew(cx, op.name);
+            }
+        })?;
         Ok(mirror.created(cx, made, Some(op.name)))
     }
 
@@ -261,7 +266,8 @@ impl Filesystem for PassthroughFs {
 
     async fn write(&self, cx: &Context<'_>, op: Write<'_>) -> Result<u32> {
         let file = self.mirror.files.get(op.fh)?;
-        data::write(self.mirror.mover(cx), &file, &op, has_writeback(cx)).await
+        let (mover, backing) = (self.mirror.mover(cx), &self.mirror.backing);
+        data::write(mover, &file, &op, has_writeback(cx), backing).await
     }
 
     /// Some filesystems tell of failed writes when a descriptor is closed, so one is.

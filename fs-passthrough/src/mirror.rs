@@ -329,7 +329,7 @@ impl Mirror {
     pub(crate) fn changed_by(&self, cx: &Context<'_>, fd: BorrowedFd<'_>) -> Result<()> {
         let mode = attributes(fd).answer()?.stx_mode;
         if mode & 0o6000 != 0 && !caller::has(cx, CapabilitySet::FSETID, &self.backing) {
-            kill_set_id(fd)?;
+            kill_set_id(fd, &self.backing)?;
         }
         Ok(())
     }

@@ -108,11 +108,13 @@ struct Late {
 }
 
 impl Late {
-    /// Whether `mtime` is none that late pages can have left: others have changed the file.
+    /// Whether `mtime` is none that late pages can have left, by one clock: others have changed the
+    /// file. What they set to a time between `kept` and `ended` is not told from it.
     fn is_of_others(&self, kept: Timespec, mtime: Timespec) -> bool {
         let of = |time: Timespec| (time.tv_sec, time.tv_nsec);
         let ended = (self.ended.as_secs().cast_signed(), self.ended.subsec_nanos().into());
-        of(mtime) > ended.max(of(kept)) || of(mtime) < of(kept).min(ended)
+        let (kept, mtime) = (of(kept), of(mtime));
+        mtime != kept && (mtime > ended || mtime < kept && kept <= ended)
     }
 }
 
@@ -421,4 +423,22 @@ fn is_settled(stat: &Statx) -> bool {
 fn mtime_of(fd: BorrowedFd<'_>) -> Result<Timespec> {
     let time = attributes(fd).answer()?.stx_mtime;
     Ok(Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_a_time_is() {
+        let time = |tv_sec| Timespec { tv_sec, tv_nsec: 5 };
+        let late = Late { ended: Duration::new(20, 5), ..Late::default() };
+        // What is kept, what is there.
+        for ours in [(10, 10), (10, 15), (10, 20), (30, 15), (30, 30)] {
+            assert!(!late.is_of_others(time(ours.0), time(ours.1)), "{ours:?}");
+        }
+        for theirs in [(10, 21), (10, 9), (30, 29), (30, 31)] {
+            assert!(late.is_of_others(time(theirs.0), time(theirs.1)), "{theirs:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -108,7 +109,15 @@ fn what_others_made_first_is_opened(place: &Place) {
     assert_eq!(fs::read_to_string(outside.join("cut")).unwrap(), "short");
     fs::write(outside.join("longer"), "outside\n").unwrap();
     let longer = File::options().append(true).create(true).open(root.join("longer"));
-    longer.unwrap().write_all(b"inside\n").unwrap();
+    let mut longer = longer.unwrap();
+    longer.write_all(b"inside\n").unwrap();
+    // Nor is the name taken away from who has just opened it.
+    for _ in 0..5 {
+        next_tick();
+        let link = format!("/proc/self/fd/{}", longer.as_raw_fd());
+        assert_eq!(fs::read_link(link).unwrap(), root.join("longer"));
+    }
+    drop(longer);
     assert_eq!(fs::read_to_string(outside.join("longer")).unwrap(), "outside\ninside\n");
     fs::write(outside.join("made"), "outside").unwrap();
     fails(File::create_new(root.join("made")), Errno::EXIST, "making it");
