@@ -285,8 +285,8 @@ pub(crate) async fn write(
 ) -> Result<u32> {
     let late = op.write_flags.contains(WriteFlags::WRITE_CACHE);
     if late && file.appends {
-        // Pages that somebody else has written, or stored into a mapping, lie elsewhere: an error is
-        // less than they at the end.
+        // Pages that somebody else has written, or stored into a mapping, lie elsewhere: an error
+        // is less than they at the end.
         return Err(Errno::EPERM);
     }
     if late && !writeback {

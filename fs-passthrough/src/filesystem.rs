@@ -476,7 +476,7 @@ impl Filesystem for PassthroughFs {
 
     /// What chattr(1) and lsattr(1) use; the kernel has checked who may, since Linux 5.13
     /// (fs/fuse/ioctl.c, fuse_fileattr_set), which no minor version tells from 5.12. FICLONE never
-    /// comes: FUSE has no such request, and copy_file_range(2) shares blocks where that is possible.
+    /// comes: FUSE has no such request, and copy_file_range(2) shares blocks where that can be.
     async fn ioctl(&self, cx: &Context<'_>, op: IoCtl<'_>, out: &mut ReadBuf<'_>) -> Result<i32> {
         let mirror = &self.mirror;
         let (file, directory);

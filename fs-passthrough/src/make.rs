@@ -119,9 +119,9 @@ pub(crate) fn file(
     let flags = wanted | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = permissions(how.mode);
     match caller.run(|| openat(at.directory, at.name, flags, mode)) {
-        // Somebody was first: an open, unless the caller insists on making it. The kernel has checked
-        // nothing and may know the file by another name, with another size: it looks the name up
-        // anew and asks again (fs/namei.c, do_filp_open: LOOKUP_REVAL).
+        // Somebody was first: an open, unless the caller insists on making it. The kernel has
+        // checked nothing and may know the file by another name, with another size: it looks the
+        // name up anew and asks again (fs/namei.c, do_filp_open: LOOKUP_REVAL).
         Err(Errno::EEXIST) if !asked.contains(OFlags::EXCL) => Err(Errno::ESTALE),
         made => {
             let fd = made?;

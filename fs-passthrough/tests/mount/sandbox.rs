@@ -142,8 +142,8 @@ fn what_else_is_mounted_can_be_unmounted(transport: Transport) {
     drop(beside);
 }
 
-/// Starts the daemon in a script, in namespaces of its own, which take all with them: `start WORDS`,
-/// `stop`.
+/// Starts the daemon in a script, in namespaces of its own, which take all with them:
+/// `start WORDS`, `stop`.
 fn run(transport: Transport, before: &str, between: &str) -> (bool, String) {
     let work = crate::work();
     let functions = r#"
