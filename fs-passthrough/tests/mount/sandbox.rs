@@ -208,8 +208,8 @@ fn where_it_is_insisted_on_a_refusal_is_an_error() {
 
 const USER: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 
-/// What makes things ready for the daemon of an ordinary user, and starts it.
-fn by_user(test: &str, before: &str) -> Option<String> {
+/// What makes things ready for the daemon of an ordinary user, and starts it by way of `wrapper`.
+fn by_user(test: &str, wrapper: &str) -> Option<String> {
     let helper = run_limited(Command::new("fusermount3").arg("--version")).is_ok();
     let missing = (!helper).then(|| "fusermount3 is not installed (package fuse3)".to_owned());
     if let Some(why) = system::why_no_mount().or(missing) {
@@ -218,7 +218,7 @@ fn by_user(test: &str, before: &str) -> Option<String> {
     }
     Some(format!(
         "mknod -m 666 $WORK/fuse c 10 229; mount --bind $WORK/fuse /dev/fuse;
-         chown 65534 $WORK/mnt $WORK/backing; start {before} {USER}"
+         chown 65534 $WORK/mnt $WORK/backing; start {wrapper} {USER}"
     ))
 }
 
@@ -242,8 +242,7 @@ fn without_a_mount_of_its_own_it_looks_into_nothing_that_others_mount() {
 #[test]
 fn an_ordinary_user_is_told_and_served() {
     let Some(before) = by_user("an_ordinary_user_is_told_and_served", "") else { return };
-    let user = USER;
-    let between = format!("{user} sh -c 'echo it works >$WORK/mnt/f'; cat $WORK/backing/f");
+    let between = format!("{USER} sh -c 'echo it works >$WORK/mnt/f'; cat $WORK/backing/f");
     let (succeeded, text) = run(Transport::Device, &before, &between);
     assert!(succeeded && text.contains("it works"), "{text}");
     assert_eq!(text.matches("no sandbox (").count(), 1, "{text}");
