@@ -88,7 +88,7 @@ pub struct CommonArgs {
     /// Serve a caller that makes few requests at a time on its own CPU
     #[arg(long, value_enum, default_value = "on", value_name = "SWITCH")]
     pub follow_callers: Switch,
-    /// On /dev/fuse, look for the next lone request so long before sleeping, on half of the CPUs
+    /// Look for the next lone request so long before sleeping, on half of the CPUs at most
     #[arg(long, value_parser = microseconds, default_value = "50", value_name = "MICROSECONDS")]
     pub busy_poll: Duration,
     /// Let other users in

@@ -161,10 +161,11 @@ impl Config {
         follow_callers: bool
     }
     setter! {
-        /// How long a shard on `/dev/fuse` stays awake for the next lone request, 10 ms at most;
-        /// zero: not at all. It does where the last wait was as short, on half of the CPUs that the
-        /// process may use (of one: never), and stands back after it was preempted or looked in
-        /// vain. Default: 50 microseconds.
+        /// How long a shard stays awake for the next lone request, 10 ms at most; zero: not at all.
+        /// It does where the last wait was as short (over io_uring the last eight, and for one
+        /// request each), on half of the CPUs that the process may use (of one: never), and stands
+        /// back after it was preempted or looked in vain. Not where it has joined its caller.
+        /// Default: 50 microseconds.
         busy_poll: Duration
     }
     setter! {

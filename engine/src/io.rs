@@ -88,6 +88,11 @@ impl Desk {
         self.in_flight.iter().map(Cell::get).sum()
     }
 
+    /// Whether no handler has anything under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.entries.borrow().is_empty()
+    }
+
     /// Pushes what the handlers began since the last time. `key` makes the key of an operation.
     pub(crate) fn push(&self, ring: &mut Ring, key: impl Fn(usize) -> u64) -> std::io::Result<()> {
         for Fresh { index, fd, operation } in self.fresh.borrow_mut().drain(..) {

@@ -364,6 +364,7 @@ impl Member {
         ring: &mut Ring,
         wait: usize,
         armed: bool,
+        idle: bool,
         awake: &mut Awake,
     ) -> Result<bool> {
         if !armed && self.lead.has_leader() {
@@ -378,7 +379,7 @@ impl Member {
         if wait > 0 && leader != 0 && leader != self.index + 1 && ring.turn_deaf()? {
             return Ok(false);
         }
-        awake.turn(ring, wait)
+        awake.turn(ring, wait, idle)
     }
 }
 

@@ -136,17 +136,13 @@ pub(crate) fn plan(config: &Config, around: &Surroundings, offer: InitFlags) -> 
         )));
     }
     let depth = config.queue_depth.unwrap_or(DEPTH_DEFAULT).min(allowed).min(DEPTH_MAX);
-    let busy_poll = match transport {
-        TransportKind::Uring => Duration::ZERO,
-        TransportKind::Device => config.busy_poll.min(BUSY_POLL_MAX),
-    };
     Ok(Plan {
         transport,
         why,
         shards,
         depth,
         follow_callers: config.follow_callers,
-        busy_poll,
+        busy_poll: config.busy_poll.min(BUSY_POLL_MAX),
         lane_slots,
         max_write,
         payload_len,

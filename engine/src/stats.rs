@@ -151,7 +151,7 @@ pub struct Stats {
     /// System calls of the shards that submitted or waited: io_uring_enter(2) and poll(2), without
     /// the looks of a shard that stays awake.
     pub enters: u64,
-    /// Waits for `/dev/fuse` that ended before the shard slept ([`crate::Config::busy_poll`]).
+    /// Waits for requests that ended before the shard slept ([`crate::Config::busy_poll`]).
     pub busy_polled: u64,
     /// Requests that came over `/dev/fuse`.
     pub by_device: u64,

@@ -60,6 +60,8 @@ pub(crate) enum Sleep {
 pub(crate) enum Watch {
     /// With a completion.
     Came,
+    /// With one that needed no wait.
+    AtOnce,
     /// What was to be heard beside is there to be taken.
     Heard,
     /// Somebody else has had the CPU meanwhile.
@@ -70,6 +72,33 @@ pub(crate) enum Watch {
 
 /// From one look to the next it takes a system call or two, or else the thread did not run.
 const AWAY: Duration = Duration::from_micros(10);
+
+/// When to end a wait without sleep that brings nothing.
+#[derive(Debug)]
+pub(super) struct Pace {
+    start: Instant,
+    limit: Duration,
+    last: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit, last: Duration::ZERO }
+    }
+
+    /// To be asked after each look.
+    pub(super) fn ended(&mut self) -> Option<Watch> {
+        let now = self.start.elapsed();
+        let away = now - self.last;
+        self.last = now;
+        if away > AWAY {
+            Some(Watch::Preempted)
+        } else {
+            (now >= self.limit).then_some(Watch::InVain)
+        }
+    }
+}
+
 /// Of so many looks one is at everything, and the others at the message that is waited for.
 const LOOKS: u32 = 8;
 
@@ -198,8 +227,7 @@ impl Plain {
         also: Option<RawFd>,
         completed: &mut Vec<(Key, i32)>,
     ) -> io::Result<Watch> {
-        let (start, before) = (Instant::now(), completed.len());
-        let mut last = Duration::ZERO;
+        let (mut pace, before) = (Pace::new(limit), completed.len());
         loop {
             if !self.looks_at_all() {
                 self.try_read(completed);
@@ -209,14 +237,9 @@ impl Plain {
             if completed.len() > before {
                 return Ok(Watch::Came);
             }
-            let now = start.elapsed();
-            if now - last > AWAY {
-                return Ok(Watch::Preempted);
+            if let Some(ended) = pace.ended() {
+                return Ok(ended);
             }
-            if now >= limit {
-                return Ok(Watch::InVain);
-            }
-            last = now;
         }
     }
 

@@ -28,7 +28,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::Key;
 use super::arena::{Lent, Memory};
 use super::file::{FileOperation, length};
-use super::plain::{self, Plain, Sleep, Watch};
+use super::plain::{self, Pace, Plain, Sleep, Watch};
 use super::restrict::restrict;
 
 /// `enum fuse_uring_cmd`: include/uapi/linux/fuse.h, since 7.42.
@@ -81,7 +81,8 @@ impl Ring {
             builder.setup_clamp().setup_submit_all().setup_cqsize(entries.saturating_mul(2));
             builder.setup_r_disabled();
             if deferred {
-                builder.setup_single_issuer().setup_defer_taskrun();
+                // The flag tells a shard that looks for it that there is something to run.
+                builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
             }
             builder.build(entries)
         };
@@ -268,22 +269,29 @@ impl Ring {
         self.in_flight == usize::from(self.watched.is_some())
     }
 
-    /// Whether fewer than `wait` operations have completed, of those without the ring.
-    pub(crate) fn lacks(&self, wait: usize) -> bool {
-        wait > self.completed.len()
+    /// How many completions are there to be taken.
+    pub(crate) fn came(&mut self) -> usize {
+        let of_ring = match &mut self.backend {
+            Backend::Forbidden => 0,
+            Backend::Uring(uring) => uring.completion().len(),
+        };
+        self.completed.len() + of_ring
     }
 
     /// Whether all is done by system calls.
-    fn is_left_out(&self) -> bool {
+    pub(crate) fn is_left_out(&self) -> bool {
         let forbidden = matches!(self.backend, Backend::Forbidden);
         forbidden || self.is_idle() && self.plain.reads() <= 1
     }
 
-    /// Where the ring is left out and one read waits: waits as [`Ring::turn`] does for one more
-    /// completion, but awake, and for `limit` at most; else does nothing. These looks are not
-    /// counted as enters.
+    /// Waits as [`Ring::turn`] does for one more completion, but awake, and for `limit` at most.
+    /// Does nothing where the ring is left out and not just one read waits. Looks by system calls
+    /// are not counted as enters.
     pub(crate) fn watch(&mut self, limit: Duration) -> io::Result<Option<Watch>> {
-        if !self.is_left_out() || self.plain.reads() != 1 {
+        if !self.is_left_out() {
+            return self.watch_ring(limit).map(Some);
+        }
+        if self.plain.reads() != 1 {
             return Ok(None);
         }
         let also = self.watched.map(|(_, fd)| fd);
@@ -292,6 +300,37 @@ impl Ring {
             self.enter(0)?;
         }
         Ok(Some(ended))
+    }
+
+    /// Submits what was pushed, and looks for a completion, or for task work that brings one, where
+    /// the kernel shows them in memory.
+    fn watch_ring(&mut self, limit: Duration) -> io::Result<Watch> {
+        let before = self.came();
+        self.hand_over()?;
+        self.enter(0)?;
+        if self.came() > before {
+            return Ok(Watch::AtOnce);
+        }
+        let mut pace = Pace::new(limit);
+        loop {
+            if self.has_task_work() {
+                self.enter(0)?;
+            }
+            if self.came() > before {
+                return Ok(Watch::Came);
+            }
+            if let Some(ended) = pace.ended() {
+                return Ok(ended);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn has_task_work(&mut self) -> bool {
+        match &mut self.backend {
+            Backend::Forbidden => false,
+            Backend::Uring(uring) => uring.submission().taskrun(),
+        }
     }
 
     /// Submits what was pushed and waits until `wait` completions are there (0: does not wait), or

@@ -124,7 +124,7 @@ fn it_is_watched_awake_for_messages_and_the_bell() {
         let answer = arena.hold(1).lend_reply(0..0);
         ring.write_reply(4, device.as_fd(), &answer, true).unwrap();
         arena.reclaim(1);
-        assert!(!ring.lacks(1) && ring.lacks(2));
+        assert_eq!(ring.came(), 1);
         assert_eq!(watched(&mut ring), Some(Watch::InVain));
         bell.write(1).unwrap();
         assert_eq!(watched(&mut ring), Some(Watch::Came), "the bell");
@@ -132,6 +132,53 @@ fn it_is_watched_awake_for_messages_and_the_bell() {
         ring.cancel_all();
         arena.reclaim(0);
     }
+}
+
+#[test]
+fn a_ring_with_operations_is_watched_awake_too() {
+    let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
+    let (pipe, end) = nix::unistd::pipe().unwrap();
+    let mut byte = [0];
+    let at = Memory { at: byte.as_mut_ptr(), len: 1 };
+    let read = |ring: &mut Ring, key| {
+        let read = FileOperation::Read { at, offset: u64::MAX };
+        ring.file(key, pipe.as_raw_fd(), read).unwrap();
+    };
+    read(&mut ring, 1);
+    let limit = Duration::from_millis(2);
+    let watched = |ring: &mut Ring| loop {
+        match ring.watch(limit).unwrap() {
+            Some(Watch::Preempted) => {}
+            ended => break ended,
+        }
+    };
+    assert_eq!(watched(&mut ring), Some(Watch::InVain));
+    let enters = ring.enters();
+    nix::unistd::write(&end, b"x").unwrap();
+    assert_eq!(ring.came(), 0, "its task work is to run");
+    assert!(matches!(watched(&mut ring), Some(Watch::AtOnce)));
+    assert_eq!((ring.came(), ring.enters()), (1, enters + 1));
+    // What came is left, and is not what comes.
+    read(&mut ring, 2);
+    assert_eq!(watched(&mut ring), Some(Watch::InVain));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            nix::unistd::write(&end, b"y").unwrap();
+        });
+        let start = Instant::now();
+        let came = loop {
+            // It may look in vain, or be kept from looking, as often as it takes.
+            match ring.watch(Duration::from_secs(10)).unwrap() {
+                Some(Watch::Preempted) => {}
+                ended => break ended,
+            }
+        };
+        // Where it was preempted at the end the task work is there before the next one looks.
+        assert!(matches!(came, Some(Watch::Came | Watch::AtOnce)), "{came:?}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+    assert_eq!(taken(&mut ring, 2), [(1, 1), (2, 1)]);
 }
 
 /// Messages that are there each time keep nobody waiting who rings.
