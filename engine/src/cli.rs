@@ -85,7 +85,7 @@ pub struct CommonArgs {
     /// Most memory for requests in service; touched when used
     #[arg(long, value_parser = size, default_value = "64M", value_name = "SIZE")]
     pub memory_budget: u64,
-    /// Serve a caller that makes few requests at a time on its own CPU
+    /// Serve callers on their own CPU where that turns out to serve more
     #[arg(long, value_enum, default_value = "on", value_name = "SWITCH")]
     pub follow_callers: Switch,
     /// Look for the next lone request so long before sleeping, on half of the CPUs at most

@@ -150,11 +150,11 @@ impl Config {
         read_ahead: u32
     }
     setter! {
-        /// Whether a shard moves to the CPU of a caller who makes few requests at a time; it leaves
-        /// for many that overlap or several that move many bytes, and stays within the CPUs that
-        /// its thread starts with. Beside him it runs as SCHED_IDLE, which keeps the scheduler from
-        /// moving him elsewhere, and is brought back when that keeps anybody waiting; for a process
-        /// with CAP_SYS_NICE, or an RLIMIT_NICE of 20. Threads that a handler starts meanwhile
+        /// Whether a shard whose callers are on one CPU moves there, where that serves more: now
+        /// and then it tries how much it serves elsewhere. It stays within the CPUs that its thread
+        /// starts with. Beside them it runs as SCHED_IDLE, which keeps the scheduler from moving
+        /// them elsewhere, and is brought back when that keeps anybody waiting; for a process with
+        /// CAP_SYS_NICE, or an RLIMIT_NICE of 20. Threads that a handler starts meanwhile
         /// inherit both: the policy is given back soon, to any thread of the process that has it,
         /// the CPU is not. On `/dev/fuse` the caller's CPU is found in `/proc`, where that is
         /// mounted. Whoever sets a shard's CPUs or policy later is heeded. Default: yes.

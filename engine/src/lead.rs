@@ -1,5 +1,5 @@
-//! What a shard that has joined callers who are few does more than others: it serves them alone,
-//! and behind them.
+//! What a shard that has joined its callers does more than others: it serves them alone, and behind
+//! them.
 //!
 //! - On `/dev/fuse` it leads: nobody else who sleeps listens. A message wakes every shard that
 //!   waits for one, and on another CPU that takes longer than most requests. The kernel has no way
@@ -80,8 +80,6 @@ struct Post {
     hung: AtomicBool,
     /// It was released, and may run anywhere again.
     sent_home: AtomicBool,
-    /// Requests that came to this shard or, in the first post, to all.
-    arrivals: AtomicU64,
 }
 
 /// Those of a thread that has joined somebody, and those that it may use at other times.
@@ -256,22 +254,6 @@ impl Member {
         &self.lead.posts[self.index]
     }
 
-    /// Of requests that one shard as well as another may get, or else those of this one alone.
-    fn arrivals(&self) -> &AtomicU64 {
-        let index = if self.lead.has_leader() { 0 } else { self.index };
-        &self.lead.posts[index].arrivals
-    }
-
-    /// A request came: the so-many-th.
-    pub(crate) fn arrived(&self) -> u64 {
-        self.arrivals().fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// How many others have come since the one of this number.
-    pub(crate) fn since(&self, number: u64) -> u64 {
-        self.arrivals().load(Ordering::Relaxed).saturating_sub(number)
-    }
-
     /// Whether it serves a caller whom it has joined, and nobody has released it.
     pub(crate) fn has_joined(&self) -> bool {
         self.post().is_joined.load(Ordering::Acquire)
@@ -438,18 +420,6 @@ mod tests {
         let lead = Lead::new(2, None);
         let (first, second) = members(&lead);
         assert!(first.join(Cpus::default()) && second.join(Cpus::default()));
-    }
-
-    #[test]
-    fn requests_overlap_where_another_came_to_any_shard_that_could_have_had_it() {
-        for (lead, shared) in [(device().0, true), (Lead::new(2, None), false)] {
-            let (first, second) = members(&lead);
-            let number = first.arrived();
-            assert_eq!(first.since(number), 0);
-            let other = second.arrived();
-            assert_eq!(first.since(number), u64::from(shared));
-            assert_eq!(second.since(other), 0);
-        }
     }
 
     #[test]

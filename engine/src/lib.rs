@@ -44,6 +44,7 @@ mod plan;
 mod reply;
 #[cfg(debug_assertions)]
 mod review;
+mod scales;
 mod sentry;
 mod service;
 mod session;

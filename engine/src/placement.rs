@@ -1,15 +1,15 @@
-//! Puts a shard on the CPU where it had best be: on that of a caller who makes few requests at a
-//! time.
+//! Puts a shard on the CPU where it had best be: on that of its callers, or free to run anywhere.
 //!
-//! Such a caller sleeps while his requests are served. On his CPU the shard starts where the caller
-//! stops, and the other way round; on another CPU each of the two steps wakes an idle one, which
-//! takes longer than most requests, also those of some hundred KiB. Many requests that overlap, or
-//! several that move many bytes, gain by a second CPU: for those the thread is free, as it was at
-//! its start.
+//! A caller who makes one request at a time sleeps while it is served. On his CPU the shard starts
+//! where the caller stops, and the other way round; on another CPU each of the two steps wakes an
+//! idle one, which takes longer than most requests, also those of some hundred KiB. Of requests
+//! that overlap some are served on one CPU while others are made on another: perhaps worth it.
 //!
 //! A queue of FUSE-over-io_uring tells the CPU (`fs/fuse/dev_uring.c, fuse_uring_task_to_queue`);
 //! on `/dev/fuse`, `whereabouts` finds it. What else becomes of a shard that joins its callers says
 //! `lead`. Never known here: what the requests are. Neighbours: `callers` says where; `shard`.
+
+use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -50,18 +50,17 @@ impl Placement {
         }
     }
 
-    /// A request of the thread `pid` came. Tells its number, for `answered`.
-    pub(crate) fn arrived(&mut self, caller: Caller, pid: u32) -> u64 {
+    /// A request of the thread `pid` came.
+    pub(crate) fn arrived(&mut self, caller: Caller, pid: u32) {
         if self.home.is_none() {
-            return 0;
+            return;
         }
         let cpu = match caller {
-            Caller::Nobody => return 0,
+            Caller::Nobody => return,
             Caller::On(cpu) => Some(cpu),
             Caller::Somewhere => self.whereabouts.as_mut().and_then(|them| them.cpu(pid)),
         };
         self.callers.arrived(cpu);
-        self.member.arrived()
     }
 
     /// What the shard does while it has joined its callers.
@@ -69,18 +68,18 @@ impl Placement {
         &self.member
     }
 
-    /// The request of this number is about to be answered, and moved so many bytes of data.
-    pub(crate) fn answered(&mut self, caller: Caller, number: u64, bytes: u64) {
+    /// A request is about to be answered, and moved so many bytes of data.
+    pub(crate) fn answered(&mut self, caller: Caller, bytes: u64) {
         self.member.rests();
         if caller != Caller::Nobody && self.home.is_some() {
-            self.callers.answered(self.member.since(number), bytes);
+            self.callers.answered(bytes);
         }
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
-    pub(crate) fn turned(&mut self) {
+    pub(crate) fn turned(&mut self, now: Instant) {
         let Some(home) = self.home else { return };
-        self.callers.turned();
+        self.callers.turned(now);
         let place = self.callers.place();
         let joins = matches!(place, Place::On(_));
         if joins && self.member.has_joined() {
@@ -138,21 +137,15 @@ impl Placement {
 
 /// The CPUs of a place, of those at home; `None` if that is none.
 fn among(home: CpuSet, place: Place) -> Option<CpuSet> {
-    let (mut there, cpu) = match place {
-        Place::Anywhere => return Some(home),
-        Place::On(cpu) => (CpuSet::new(), cpu),
-        Place::Off(cpu) => (home, cpu),
-    };
-    if place == Place::Off(cpu) {
-        there.unset(cpu).ok()?;
-    } else if home.is_set(cpu).ok()? {
-        there.set(cpu).ok()?;
-    }
-    (there != CpuSet::new()).then_some(there)
+    let Place::On(cpu) = place else { return Some(home) };
+    let mut there = CpuSet::new();
+    (home.is_set(cpu).ok()? && there.set(cpu).is_ok()).then_some(there)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::lead::Lead;
 
@@ -166,12 +159,9 @@ mod tests {
         let home = set(&[1, 2]);
         assert_eq!(among(home, Place::Anywhere), Some(home));
         assert_eq!(among(home, Place::On(2)), Some(set(&[2])));
-        assert_eq!(among(home, Place::Off(2)), Some(set(&[1])));
-        assert_eq!(among(home, Place::Off(3)), Some(home));
-        for nowhere in [Place::On(3), Place::On(usize::MAX), Place::Off(usize::MAX)] {
+        for nowhere in [Place::On(3), Place::On(usize::MAX)] {
             assert_eq!(among(home, nowhere), None);
         }
-        assert_eq!(among(set(&[2]), Place::Off(2)), None);
     }
 
     /// A CPU, one that is free to run there alone, and all.
@@ -183,46 +173,56 @@ mod tests {
         (cpu, only, home)
     }
 
-    /// So many turns of so many requests from a CPU.
-    fn serves(placement: &mut Placement, cpu: usize, turns: u32, requests: u32) {
-        for _ in 0..turns {
-            for _ in 0..requests {
-                let number = placement.arrived(Caller::On(cpu), 0);
-                placement.answered(Caller::On(cpu), number, 0);
-            }
-            placement.turned();
+    /// So many turns of one request from a CPU, each of which takes 10 microseconds.
+    fn serves(placement: &mut Placement, cpu: usize, turns: u32) {
+        let start = Instant::now();
+        for turn in 1..=turns {
+            placement.arrived(Caller::On(cpu), 0);
+            placement.answered(Caller::On(cpu), 0);
+            placement.turned(start + Duration::from_micros(10) * turn);
         }
+    }
+
+    /// The thread is where it is until it has joined its callers on that CPU, or has left them.
+    fn serves_until(placement: &mut Placement, cpu: usize, joined: bool) {
+        for _ in 0..1000 {
+            serves(placement, cpu, 10);
+            if placement.member.has_joined() == joined {
+                return;
+            }
+        }
+        panic!("joined: {}", !joined);
     }
 
     #[test]
     fn a_thread_goes_and_comes_back_unless_it_is_moved_by_others() {
         let (cpu, only, home) = cpus();
         let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
-        serves(&mut placement, cpu, 100, 2);
+        serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         assert!(placement.member.has_joined());
         // What is started from there is not to stay there.
         let there = thread::spawn("test", || sched_getaffinity(THIS)).unwrap();
         assert_eq!(there.join().unwrap(), Ok(home));
-        serves(&mut placement, cpu, 100, 16);
-        assert!(!placement.member.has_joined(), "a crowd");
-        assert_eq!(sched_getaffinity(THIS), Ok(home));
-
-        let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
-        serves(&mut placement, cpu, 100, 1);
-        assert_eq!(sched_getaffinity(THIS), Ok(only));
-        serves(&mut placement, CpuSet::count(), 1, 1);
+        for _ in 0..3 {
+            serves_until(&mut placement, cpu, false);
+            assert_eq!(sched_getaffinity(THIS), Ok(home), "to see how that would be");
+            serves_until(&mut placement, cpu, true);
+            assert_eq!(sched_getaffinity(THIS), Ok(only));
+        }
+        serves(&mut placement, CpuSet::count(), 1);
         assert!(!placement.member.has_joined(), "he moved");
-        serves(&mut placement, CpuSet::count() + 1, 100, 1);
+        assert_eq!(sched_getaffinity(THIS), Ok(home));
+        serves(&mut placement, CpuSet::count() + 1, 100);
         assert!(!placement.member.has_joined(), "to where it may not be");
         assert_eq!(sched_getaffinity(THIS), Ok(home));
 
-        serves(&mut placement, cpu, 100, 1);
+        serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         sched_setaffinity(THIS, &home).unwrap();
         if home != only {
-            serves(&mut placement, cpu, 100, 16);
-            serves(&mut placement, cpu, 10_000, 1);
+            serves_until(&mut placement, cpu, false);
+            serves(&mut placement, cpu, 10_000);
             assert_eq!(sched_getaffinity(THIS), Ok(home), "moved against somebody's word");
         }
     }
@@ -232,18 +232,18 @@ mod tests {
         let (cpu, only, home) = cpus();
         let lead = Lead::new(1, None);
         let mut placement = Placement::new(true, Member::new(lead.clone(), 0), None);
-        serves(&mut placement, cpu, 100, 1);
+        serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         lead.release(0, true);
         assert_eq!(sched_getaffinity(THIS), Ok(home));
-        serves(&mut placement, cpu, 100, 1);
+        serves(&mut placement, cpu, 100);
         assert!(!placement.member.has_joined(), "not so soon");
         assert_eq!(sched_getaffinity(THIS), Ok(home));
-        serves(&mut placement, cpu, 100, 1);
+        serves(&mut placement, cpu, 100);
         assert!(placement.member.has_joined(), "but it is still followed");
         lead.release(0, false);
         assert_eq!(sched_getaffinity(THIS), Ok(home), "who only rests, too");
-        serves(&mut placement, cpu, 1, 1);
+        serves(&mut placement, cpu, 1);
         assert!(placement.member.has_joined(), "and joins again at once");
         assert_eq!(sched_getaffinity(THIS), Ok(only));
     }

@@ -29,13 +29,10 @@ const RESTS_MAX: u32 = 8;
 
 /// The same of one that runs one handler all the time, or could run and does not.
 const WAITS_MAX: u32 = 2;
-/// How long a shard may wait for its CPU each time, on average over so many times: some longer than
-/// waking another CPU takes. It waits for a caller who does not sleep.
-const DELAY_MAX: (Duration, u64) = (Duration::from_micros(50), 16);
-/// The same however often it was: it waits for others who compute. On `/dev/fuse` this holds alone:
-/// there the caller takes the CPU before the shard sleeps, so that this is also how long he goes on
-/// before he makes another request. Who does for longer gains little.
-const DELAY_MAX_EVER: Duration = Duration::from_micros(500);
+/// How long a shard may wait for its CPU each time, on average over so many times: longer than any
+/// caller takes to make his next requests whom it is of use to run behind. It waits for others, who
+/// compute. What is shorter is for `scales` to weigh.
+const DELAY_MAX: (Duration, u64) = (Duration::from_millis(2), 4);
 
 /// Looks until the next one for threads that nobody sees to.
 const SWEEP: u32 = 16;
@@ -75,7 +72,6 @@ fn watch(lead: &Lead, over: &AtomicBool) {
     let behind = can_see && can_bring_back();
     tracing::debug!(behind, "whether shards run behind callers whom they have joined");
     lead.is_watched_by(std::thread::current(), behind);
-    let delay_max = if lead.has_leader() { None } else { Some(DELAY_MAX) };
     let mut seen = vec![Seen::default(); lead.shards()];
     let (mut tick, mut due, mut looked) = (*TICKS.start(), Instant::now(), 0_u32);
     while !over.load(Ordering::SeqCst) {
@@ -87,7 +83,7 @@ fn watch(lead: &Lead, over: &AtomicBool) {
             let (state, thread, beat) = lead.state(index);
             let look = match state {
                 State::Joined if !looks => Look::MovesOn,
-                State::Joined => seen.look(beat, delays(thread), delay_max, || {
+                State::Joined => seen.look(beat, delays(thread), || {
                     // Where nobody can tell, it runs as others, too, but for this moment.
                     is_runnable(thread).unwrap_or(behind)
                 }),
@@ -153,19 +149,16 @@ impl Seen {
         &mut self,
         beat: u64,
         delays: Option<Delays>,
-        delay_max: Option<(Duration, u64)>,
         is_runnable: impl FnOnce() -> bool,
     ) -> Look {
         let since = self.delays.zip(delays).map(|(before, now)| now.since(before));
-        if let Some((delay, times)) = since {
-            let often = |(most, least)| times >= least && delay > most;
-            if delay > DELAY_MAX_EVER || delay_max.is_some_and(often) {
+        // Too few tell too little: they count with the next.
+        if since.is_none_or(|(_, times)| times >= DELAY_MAX.1) {
+            self.delays = delays;
+            if since.is_some_and(|(delay, _)| delay > DELAY_MAX.0) {
                 return Look::Waits;
             }
         }
-        // Too few tell too little: they count with the next.
-        let counts = since.is_none_or(|(_, times)| times >= DELAY_MAX.1);
-        self.delays = if counts { delays } else { self.delays };
         if beat != self.beat {
             (self.beat, self.waits, self.rests) = (beat, 0, 0);
             return Look::MovesOn;
@@ -262,21 +255,11 @@ mod tests {
     /// Looks until one tells something, at a count that goes on by `step`, and a thread that waits
     /// so long for its CPU each time.
     fn looks(first: u64, step: u64, wait: Duration, is_runnable: bool) -> (u32, Look) {
-        looks_at(first, step, wait, is_runnable, Some(DELAY_MAX))
-    }
-
-    fn looks_at(
-        first: u64,
-        step: u64,
-        wait: Duration,
-        is_runnable: bool,
-        most: Option<(Duration, u64)>,
-    ) -> (u32, Look) {
         let mut seen = Seen::default();
         for count in 0..100 {
-            let delays = Delays { total: wait * 10 * count, times: 10 * u64::from(count) };
+            let delays = Delays { total: wait * 2 * count, times: 2 * u64::from(count) };
             let beat = first + step * u64::from(count);
-            match seen.look(beat, Some(delays), most, || is_runnable) {
+            match seen.look(beat, Some(delays), || is_runnable) {
                 Look::MovesOn | Look::Stands => {}
                 told => return (count, told),
             }
@@ -292,15 +275,12 @@ mod tests {
         assert_eq!(looks(3, 0, short, false), (WAITS_MAX, Look::Waits), "in one handler");
         assert_eq!(looks(2, 0, short, true), (WAITS_MAX, Look::Waits), "does not run");
         let long = DELAY_MAX.0 * 2;
-        assert_eq!(looks(2, 2, long, true), (2, Look::Waits), "he does not sleep");
-        assert_eq!(looks_at(2, 2, long, true, None), (100, Look::MovesOn), "he goes on");
-        let ever = DELAY_MAX_EVER * 2;
-        assert_eq!(looks_at(2, 2, ever, true, None), (1, Look::Waits), "runs seldom");
+        assert_eq!(looks(2, 2, long, true), (2, Look::Waits), "runs seldom");
         // Woken just now, once and again.
         let mut seen = Seen::default();
         for _ in 0..10 {
-            seen.look(2, None, None, || true);
-            assert_eq!(seen.look(2, None, None, || false), Look::Stands);
+            seen.look(2, None, || true);
+            assert_eq!(seen.look(2, None, || false), Look::Stands);
         }
     }
 

@@ -149,7 +149,7 @@ where
         }
         ready.append(&mut self.ready);
         self.ready = ready;
-        self.placement.turned();
+        self.placement.turned(now);
         self.early.turned();
         Ok(self.end)
     }
@@ -279,8 +279,8 @@ where
     ) -> Result<()> {
         let stats = &self.local.stats;
         if kind == Kind::Entry { &stats.by_uring } else { &stats.by_device }.add(1);
-        let number = self.placement.arrived(self.transport.caller(slot), header.pid);
-        self.slots[slot].arrive(header, number, now);
+        self.placement.arrived(self.transport.caller(slot), header.pid);
+        self.slots[slot].arrive(header, now);
         self.local.marks[slot].reset();
         let held = self.arena.hold(slot);
         if header.opcode == Opcode::Interrupt as u32 {
@@ -396,7 +396,7 @@ where
             (Ok((_, len)), Some(opcode)) if stats::is_bulk(opcode) => *len as u64,
             _ => 0,
         };
-        self.placement.answered(self.transport.caller(slot), state.number, bytes);
+        self.placement.answered(self.transport.caller(slot), bytes);
         if let Some(opcode) = opcode {
             let failed = answered && result.is_err();
             self.local.stats.served(opcode, bytes, failed, state.arrived.elapsed());

@@ -88,8 +88,6 @@ pub(crate) struct Slot {
     turn: u32,
     /// Header of the request in the slot.
     pub(crate) header: InHeader,
-    /// Among those that came: `placement` counts them.
-    pub(crate) number: u64,
     /// When the request was seen.
     pub(crate) arrived: Instant,
     /// The lookups that the answer on its way gives.
@@ -102,7 +100,6 @@ impl Slot {
             phase: Phase::Armed,
             turn: 0,
             header: InHeader::default(),
-            number: 0,
             arrived: now,
             given: Given::Nothing,
         }
@@ -122,12 +119,11 @@ impl Slot {
     }
 
     /// A request was delivered.
-    pub(crate) fn arrive(&mut self, header: InHeader, number: u64, now: Instant) {
+    pub(crate) fn arrive(&mut self, header: InHeader, now: Instant) {
         assert_eq!(self.phase, Phase::Armed, "I2: a request arrived in a slot that has one");
         self.phase = Phase::Serving;
         self.turn = self.turn.wrapping_add(1);
         self.header = header;
-        self.number = number;
         self.arrived = now;
         self.given = Given::Nothing;
     }
@@ -166,7 +162,7 @@ mod tests {
 
     fn served() -> Slot {
         let mut slot = Slot::new(Instant::now());
-        slot.arrive(InHeader { unique: Unique(8), ..InHeader::default() }, 1, Instant::now());
+        slot.arrive(InHeader { unique: Unique(8), ..InHeader::default() }, Instant::now());
         slot
     }
 
@@ -193,7 +189,7 @@ mod tests {
         slot.finish();
         assert!(!slot.serves(Unique(8)));
         slot.settle();
-        slot.arrive(InHeader { unique: Unique(10), ..InHeader::default() }, 1, Instant::now());
+        slot.arrive(InHeader { unique: Unique(10), ..InHeader::default() }, Instant::now());
         assert_ne!(first, slot.id(3));
     }
 }

@@ -1,4 +1,4 @@
-//! Shards join a lone caller on its CPU, and leave for bulk.
+//! Shards join callers on their CPU.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::system::run_limited;
 use crate::common::{Daemon, Setup, Transport, drills};
 
-drills!(a_lone_caller_is_joined_and_left_for_bulk, shards_stay_where_they_are_told_to);
+drills!(a_lone_caller_is_joined, shards_stay_where_they_are_told_to);
 
 /// A CPU that this process may run on.
 fn cpu() -> String {
@@ -44,26 +44,19 @@ fn on(cpu: &str, daemon: &Daemon, script: &str) {
 
 /// One LOOKUP after the other.
 pub(crate) const LONE: &str = "for i in $(seq 200); do [ ! -e \"$0/none$i\" ] || exit; done";
-/// Requests of 1 MiB, several at a time.
-const BULK: &str = "for i in 1 2 3 4; do dd if=/dev/zero of=\"$0/f$i\" oflag=direct bs=1M count=32 \
-     status=none & done; wait";
 
-fn a_lone_caller_is_joined_and_left_for_bulk(transport: Transport) {
+fn a_lone_caller_is_joined(transport: Transport) {
     let mut daemon = Daemon::start(&Setup::new(transport));
-    let (cpu, home) = (cpu(), shards(&daemon));
-    for _ in 0..2 {
-        // While others compute on that CPU, it is left again: it would keep the caller waiting.
-        let start = Instant::now();
-        loop {
-            on(&cpu, &daemon, LONE);
-            let joined = shards(&daemon).iter().filter(|list| **list == cpu).count();
-            if joined == 1 {
-                break;
-            }
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", shards(&daemon));
+    let cpu = cpu();
+    // While others compute on that CPU it is left again: it would keep the caller waiting.
+    let start = Instant::now();
+    loop {
+        on(&cpu, &daemon, LONE);
+        let joined = shards(&daemon).iter().filter(|list| **list == cpu).count();
+        if joined == 1 {
+            break;
         }
-        on(&cpu, &daemon, BULK);
-        assert_eq!(shards(&daemon), home, "after bulk");
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", shards(&daemon));
     }
     daemon.umount();
 }
