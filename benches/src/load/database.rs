@@ -6,10 +6,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rustix::fs::{Advice, fadvise};
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, Outcome, failed, histogram, quantiles, record};
+use super::{Fence, Outcome, failed, histogram, quantiles, record, stream};
 use crate::Failure;
 
 /// A database, and rows that are added to it one by one.
@@ -73,8 +72,7 @@ impl Database {
     /// What is there once it is opened again, and is not in the page cache, is what was written.
     fn check(&self, directory: &Path) -> Result<(), Failure> {
         let file = File::open(directory.join(FILE)).map_err(failed("open to check"))?;
-        file.sync_all().map_err(failed("fsync"))?;
-        fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| format!("fadvise: {e}"))?;
+        stream::drop_pages(&file)?;
         let database = Connection::open(directory.join(FILE)).map_err(said)?;
         let whole: String =
             database.query_row("pragma integrity_check", [], |row| row.get(0)).map_err(said)?;

@@ -50,6 +50,12 @@ pub(super) fn open(path: &Path, write: bool, direct: bool) -> io::Result<File> {
     File::options().read(true).write(write).custom_flags(flags.cast_signed()).open(path)
 }
 
+/// Empties the page cache of a file.
+pub(super) fn drop_pages(file: &File) -> Result<(), Failure> {
+    file.sync_all().map_err(failed("fsync"))?;
+    fadvise(file, 0, None, Advice::DontNeed).map_err(|e| format!("fadvise: {e}"))
+}
+
 /// Makes a file.
 pub(super) fn fill(directory: &Path, fill: &Fill) -> Result<(), Failure> {
     let mut file = File::create(directory.join(&fill.file)).map_err(failed("create"))?;
@@ -113,8 +119,7 @@ impl Stream {
         }
         .map_err(failed("open"))?;
         if self.kind != StreamKind::Copy {
-            file.sync_all().map_err(failed("fsync"))?;
-            fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| format!("fadvise: {e}"))?;
+            drop_pages(&file)?;
         }
         let mut latency = histogram();
         let mut bytes = vec![0; self.block];

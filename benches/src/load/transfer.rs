@@ -84,6 +84,12 @@ impl Transfer {
             stream::open(&path, self.writes > 0, self.direct).map_err(failed("open"))
         };
         let files: Vec<File> = (0..self.clients).map(|_| open()).collect::<Result<_, _>>()?;
+        if self.direct {
+            // Left there by who made the file, and dropped for some contenders once its times have
+            // changed (FUSE_AUTO_INVAL_DATA): each write would have to drop a page of it, on a
+            // thread of the kernel's, and which of them are left would decide.
+            files.first().map_or(Ok(()), stream::drop_pages)?;
+        }
         fence.ready()?;
         let barrier = Barrier::new(self.clients);
         let done: Vec<Result<Done, Failure>> = std::thread::scope(|scope| {
