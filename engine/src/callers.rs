@@ -35,6 +35,8 @@ pub(crate) struct Callers {
     cpu: usize,
     turn: Turn,
     stance: Stance,
+    /// What was found is kept when they move.
+    scales: Scales,
     /// Turns that it takes to join.
     wary: u32,
 }
@@ -53,12 +55,18 @@ enum Stance {
     /// Turns with requests from that CPU.
     New(u32),
     /// They are on that CPU, unless so many turns speak against it.
-    Known { against: u32, scales: Scales },
+    Known { against: u32 },
 }
 
 impl Default for Callers {
     fn default() -> Self {
-        Self { cpu: 0, turn: Turn::default(), stance: Stance::New(0), wary: JOIN }
+        Self {
+            cpu: 0,
+            turn: Turn::default(),
+            stance: Stance::New(0),
+            scales: Scales::default(),
+            wary: JOIN,
+        }
     }
 }
 
@@ -98,18 +106,19 @@ impl Callers {
             Stance::New(turns) => {
                 *turns += u32::from(came);
                 if *turns >= self.wary {
-                    self.stance = Stance::Known { against: 0, scales: Scales::default() };
+                    self.stance = Stance::Known { against: 0 };
+                    self.scales.begin();
                 }
             }
-            Stance::Known { against, .. } if lost => {
+            Stance::Known { against } if lost => {
                 *against += LEAVE;
                 if *against >= JOIN {
                     self.stance = Stance::New(0);
                 }
             }
-            Stance::Known { against, scales } => {
+            Stance::Known { against } => {
                 *against = against.saturating_sub(u32::from(came));
-                if scales.turned(work, now) {
+                if self.scales.turned(work, now) {
                     self.wary = (self.wary / 2).max(JOIN);
                 }
             }
@@ -117,9 +126,9 @@ impl Callers {
     }
 
     pub(crate) fn place(&self) -> Place {
-        match &self.stance {
-            Stance::Known { scales, .. } if scales.side() == Side::Beside => Place::On(self.cpu),
-            Stance::Known { .. } | Stance::New(_) => Place::Anywhere,
+        match (&self.stance, self.scales.side()) {
+            (Stance::Known { .. }, Side::Beside) => Place::On(self.cpu),
+            _ => Place::Anywhere,
         }
     }
 }
@@ -201,6 +210,20 @@ mod tests {
             };
         }
         assert!(beside * 10 < elsewhere, "{beside} {elsewhere}");
+    }
+
+    #[test]
+    fn what_was_found_is_kept_when_they_move() {
+        let mut turns = Turns::new();
+        for _ in 0..20_000 {
+            let micros = if turns.callers.place() == Place::Anywhere { 5 } else { 10 };
+            turns.turn(Some(0), micros);
+        }
+        let mut joined = 0;
+        for _ in 0..1000 {
+            joined += u32::from(turns.turn(Some(1), 5) == Place::On(1));
+        }
+        assert_eq!(joined, 0, "not before the next comparison");
     }
 
     #[test]

@@ -132,6 +132,12 @@ impl Default for Scales {
 }
 
 impl Scales {
+    /// A load begins, where that of before has ended: perhaps within a comparison.
+    pub(crate) fn begin(&mut self) {
+        (self.comparison, self.last) = (None, None);
+        (self.window, self.rate) = (Tally::default(), None);
+    }
+
     /// So much was done since the last time. Tells whether that has ended a comparison.
     pub(crate) fn turned(&mut self, work: u64, now: Instant) -> bool {
         let last = self.last.replace(now).unwrap_or(now);
@@ -228,6 +234,16 @@ mod tests {
         load.runs(1100, 150_000, 100_000);
         let [_, elsewhere] = load.runs(1000, 150_000, 100_000);
         assert!(elsewhere < 15_000, "{elsewhere}");
+    }
+
+    #[test]
+    fn a_load_that_begins_finds_no_comparison() {
+        let mut load = Load::new();
+        load.runs(18, 100_000, 100_000);
+        assert!(load.scales.comparison.is_some());
+        load.scales.begin();
+        assert!(load.scales.comparison.is_none());
+        assert_eq!(load.scales.side(), Side::Beside);
     }
 
     #[test]
