@@ -8,7 +8,9 @@
 //! # Ordering
 //! One read is armed while the shard keeps up, and answers are written at once. Now and then it is
 //! two: when both bring a request there is a backlog, and while every armed read of a turn does,
-//! the number doubles, so that a turn takes many requests; otherwise it falls back by one.
+//! the number doubles, so that a turn takes many requests; otherwise it falls back by one. No turn
+//! takes more than the cache of a CPU has room for: with large WRITEs one after the other is read
+//! into the same slot, and is there still when it is served.
 //!
 //! Never known here: what the operations mean. Neighbour: `uring` keeps one of these beside its
 //! entries as the classic lane.
@@ -31,6 +33,8 @@ use crate::whereabouts::Caller;
 
 /// Reads that are armed at most, so that idle ones do not all wake for every request.
 const ARMED_MAX: usize = 16;
+/// Bytes that the reads of a turn may bring: half of the cache that a CPU has to itself, as a rule.
+const TURN_BYTES: usize = 1024 * 1024;
 /// Turns with one armed read between two that try two, at most.
 const PATIENCE_MAX: u32 = 64;
 
@@ -45,6 +49,7 @@ pub(crate) struct DeviceTransport {
     /// Reads that were armed and that brought something since the last arming.
     was_armed: usize,
     came: usize,
+    bytes: usize,
     appetite: Appetite,
     leaving: usize,
     refusal: Refusal,
@@ -66,17 +71,15 @@ impl Default for Appetite {
 }
 
 impl Appetite {
-    /// A turn is over, in which `came` of the armed reads brought something.
-    fn adapt(&mut self, came: usize, armed: usize, slots: usize) {
-        let most = ARMED_MAX.min(slots.max(1));
-        if came == 0 {
-            return;
-        }
+    /// A turn is over, in which `came` of the armed reads brought something, so many bytes in all.
+    fn adapt(&mut self, came: usize, bytes: usize, armed: usize, slots: usize) {
+        let Some(mean) = bytes.checked_div(came) else { return };
+        let most = ARMED_MAX.min(slots).min(TURN_BYTES / mean.max(1)).max(1);
         if came < armed {
             if self.reads == 2 {
                 self.patience = (self.patience * 2).min(PATIENCE_MAX);
             }
-            self.reads = (self.reads - 1).max(1);
+            self.reads = (self.reads - 1).clamp(1, most);
         } else if self.reads > 1 {
             self.patience = 1;
             self.reads = (self.reads * 2).min(most);
@@ -108,6 +111,7 @@ impl DeviceTransport {
             armed: 0,
             was_armed: 0,
             came: 0,
+            bytes: 0,
             appetite: Appetite::default(),
             leaving: 0,
             refusal: Refusal::None,
@@ -129,6 +133,7 @@ impl DeviceTransport {
             };
         };
         self.came += 1;
+        self.bytes += len;
         let held = arena.hold(slot);
         match message(&held, len, &self.agreement) {
             Ok((header, span)) => Arrival::Request(header, span),
@@ -189,8 +194,8 @@ const _: () = assert!(FRAME_LEAD == size_of::<InHeader>() + 40, "WRITE data are 
 
 impl Transport for DeviceTransport {
     fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
-        let came = std::mem::take(&mut self.came);
-        self.appetite.adapt(came, self.was_armed, self.slots);
+        let (came, bytes) = (std::mem::take(&mut self.came), std::mem::take(&mut self.bytes));
+        self.appetite.adapt(came, bytes, self.was_armed, self.slots);
         if self.refusal == Refusal::ThisTurn {
             self.refusal = Refusal::Before;
         }
@@ -272,7 +277,7 @@ mod tests {
         let mut turns = 0;
         while !until(appetite) {
             let armed = appetite.reads;
-            appetite.adapt(came(armed), armed, 32);
+            appetite.adapt(came(armed), 100 * came(armed), armed, 32);
             turns += 1;
         }
         turns
@@ -298,12 +303,27 @@ mod tests {
     #[test]
     fn what_brings_no_request_tells_nothing_and_reads_have_slots() {
         let mut appetite = Appetite { reads: 4, ..Appetite::default() };
-        appetite.adapt(0, 4, 32);
+        appetite.adapt(0, 0, 4, 32);
         assert_eq!(appetite.reads, 4);
-        appetite.adapt(4, 4, 6);
+        appetite.adapt(4, 400, 4, 6);
         assert_eq!(appetite.reads, 6);
         let mut appetite = Appetite::default();
-        (0..9).for_each(|_| appetite.adapt(1, 1, 1));
+        (0..9).for_each(|_| appetite.adapt(1, 100, 1, 1));
         assert_eq!(appetite.reads, 1);
+    }
+
+    #[test]
+    fn a_turn_takes_no_more_than_a_cache_holds() {
+        for (len, most) in [(64, 16), (64 * 1024, 16), (256 * 1024, 4), (1024 * 1024 + 80, 1)] {
+            let mut appetite = Appetite { reads: 2, ..Appetite::default() };
+            for _ in 0..1000 {
+                let armed = appetite.reads;
+                appetite.adapt(armed, armed * len, armed, 32);
+            }
+            assert_eq!(appetite.reads, most, "{len}");
+            appetite.reads = 16;
+            appetite.adapt(15, 15 * len, 16, 32);
+            assert_eq!(appetite.reads, most.min(15), "{len}");
+        }
     }
 }
