@@ -25,7 +25,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Directory {
     names: HashMap<Arc<[u8]>, (Target, u64)>,
-    order: BTreeMap<u64, Arc<[u8]>>,
+    /// By cookie, with all that a listing tells: it looks nothing up.
+    order: BTreeMap<u64, (Arc<[u8]>, Target)>,
     next_cookie: u64,
     /// The directory that this one is in; the root is in itself.
     pub(crate) parent: NodeId,
@@ -55,15 +56,17 @@ impl Directory {
         let name: Arc<[u8]> = name.into();
         let cookie = self.next_cookie;
         self.next_cookie += 1;
-        self.order.insert(cookie, Arc::clone(&name));
+        self.order.insert(cookie, (Arc::clone(&name), target));
         let before = self.names.insert(name, (target, cookie));
         debug_assert!(before.is_none(), "the name was free");
     }
 
     /// Lets a name lead elsewhere; it keeps its cookie.
     pub(crate) fn replace(&mut self, name: &[u8], target: Target) {
-        if let Some((old, _)) = self.names.get_mut(name) {
-            *old = target;
+        let Some((old, cookie)) = self.names.get_mut(name) else { return };
+        *old = target;
+        if let Some((_, listed)) = self.order.get_mut(cookie) {
+            *listed = target;
         }
     }
 
@@ -76,10 +79,8 @@ impl Directory {
 
     /// Entries behind the cookie `after`, oldest first: cookie, name, target.
     pub(crate) fn after(&self, after: u64) -> impl Iterator<Item = (u64, &[u8], Target)> {
-        self.order.range(after.saturating_add(1)..).filter_map(|(cookie, name)| {
-            let (target, _) = self.names.get(name)?;
-            Some((*cookie, &**name, *target))
-        })
+        let behind = self.order.range(after.saturating_add(1)..);
+        behind.map(|(cookie, (name, target))| (*cookie, &**name, *target))
     }
 }
 
