@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use crate::scales::{Scales, Side};
+use crate::scales::{Scales, Side, Work};
 
 /// Turns with requests from one CPU after which they are joined there.
 const JOIN: u32 = 16;
@@ -18,14 +18,14 @@ const JOIN_WARY: u32 = 1 << 20;
 const SHY: u32 = 8;
 /// How many of these turns one with a request from nobody knows where undoes.
 const LEAVE: u32 = 4;
-/// To move so much is as much work as to serve a small request.
-const PIECE: u64 = 32 * 1024;
 
 /// Where a shard is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Anywhere,
     On(usize),
+    /// On any other.
+    Off(usize),
 }
 
 /// See the module.
@@ -47,7 +47,6 @@ struct Turn {
     came: bool,
     /// Whether nobody knows from where.
     lost: bool,
-    work: u64,
 }
 
 #[derive(Debug)]
@@ -83,9 +82,9 @@ impl Callers {
         self.turn.lost |= cpu.is_none();
     }
 
-    /// One was answered, and moved so many bytes of data.
-    pub(crate) fn answered(&mut self, bytes: u64) {
-        self.turn.work += 1 + bytes / PIECE;
+    /// Whether it is of interest what others do meanwhile.
+    pub(crate) fn is_comparing(&self) -> bool {
+        matches!(self.stance, Stance::Known { .. }) && self.scales.is_comparing()
     }
 
     /// They could not be joined.
@@ -99,8 +98,8 @@ impl Callers {
         self.stance = Stance::New(0);
     }
 
-    pub(crate) fn turned(&mut self, now: Instant) {
-        let Turn { came, lost, work } = std::mem::take(&mut self.turn);
+    pub(crate) fn turned(&mut self, work: Work, now: Instant) {
+        let Turn { came, lost } = std::mem::take(&mut self.turn);
         match &mut self.stance {
             Stance::New(turns) if lost => *turns = turns.saturating_sub(LEAVE),
             Stance::New(turns) => {
@@ -127,8 +126,9 @@ impl Callers {
 
     pub(crate) fn place(&self) -> Place {
         match (&self.stance, self.scales.side()) {
+            (Stance::New(_), _) => Place::Anywhere,
             (Stance::Known { .. }, Side::Beside) => Place::On(self.cpu),
-            _ => Place::Anywhere,
+            (Stance::Known { .. }, Side::Elsewhere) => Place::Off(self.cpu),
         }
     }
 }
@@ -153,9 +153,8 @@ mod tests {
         /// One that takes so long, with a request from there. Tells the place after it.
         fn turn(&mut self, cpu: Option<usize>, micros: u64) -> Place {
             self.callers.arrived(cpu);
-            self.callers.answered(0);
             self.now += Duration::from_micros(micros);
-            self.callers.turned(self.now);
+            self.callers.turned(Work { own: 1, others: 0 }, self.now);
             self.callers.place()
         }
 
@@ -173,7 +172,7 @@ mod tests {
             assert_eq!(turns.turn(Some(3), 10), Place::Anywhere);
         }
         assert_eq!(turns.turn(Some(3), 10), Place::On(3));
-        turns.callers.turned(turns.now);
+        turns.callers.turned(Work { own: 0, others: 0 }, turns.now);
         assert_eq!(turns.callers.place(), Place::On(3), "a turn of nothing tells nothing");
         for _ in 1..JOIN {
             assert_eq!(turns.turn(Some(2), 10), Place::Anywhere, "left at once, as he moved");
@@ -206,7 +205,7 @@ mod tests {
         for _ in 0..100_000 {
             match turns.callers.place() {
                 Place::On(_) => (beside += 10, turns.turn(Some(0), 10)),
-                Place::Anywhere => (elsewhere += 5, turns.turn(Some(0), 5)),
+                Place::Anywhere | Place::Off(_) => (elsewhere += 5, turns.turn(Some(0), 5)),
             };
         }
         assert!(beside * 10 < elsewhere, "{beside} {elsewhere}");
@@ -216,7 +215,7 @@ mod tests {
     fn what_was_found_is_kept_when_they_move() {
         let mut turns = Turns::new();
         for _ in 0..20_000 {
-            let micros = if turns.callers.place() == Place::Anywhere { 5 } else { 10 };
+            let micros = if turns.callers.place() == Place::On(0) { 10 } else { 5 };
             turns.turn(Some(0), micros);
         }
         let mut joined = 0;
@@ -224,14 +223,6 @@ mod tests {
             joined += u32::from(turns.turn(Some(1), 5) == Place::On(1));
         }
         assert_eq!(joined, 0, "not before the next comparison");
-    }
-
-    #[test]
-    fn to_move_much_is_much_work() {
-        let mut callers = Callers::default();
-        callers.answered(4096);
-        callers.answered(1 << 20);
-        assert_eq!(callers.turn.work, 2 + 32);
     }
 
     #[test]
@@ -248,9 +239,9 @@ mod tests {
         assert_eq!(turns.callers.wary, JOIN_WARY);
         turns.callers.stance = Stance::New(JOIN_WARY);
         turns.until(Place::On(0)).unwrap();
-        turns.until(Place::Anywhere).unwrap();
+        turns.until(Place::Off(0)).unwrap();
         turns.until(Place::On(0)).unwrap();
-        turns.until(Place::Anywhere).unwrap();
+        turns.until(Place::Off(0)).unwrap();
         assert_eq!(turns.callers.wary, JOIN_WARY / 2, "it went well until a comparison");
     }
 

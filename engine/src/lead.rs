@@ -41,6 +41,9 @@ static SHARDS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 /// How long to leave the CPU to a shard that was brought back as it has a lock.
 const GRACE: Duration = Duration::from_micros(50);
 
+/// To move so much is as much work as to serve a small request.
+const PIECE: u64 = 32 * 1024;
+
 /// Whether a thread is a shard's, of whatever session.
 pub(crate) fn is_shard(thread: i32) -> bool {
     shards().contains(&thread)
@@ -75,6 +78,8 @@ struct Post {
     is_behind: AtomicBool,
     /// Counts what it does: odd while it runs a handler.
     beat: AtomicU64,
+    /// What it has done ever, in requests and pieces of data.
+    work: AtomicU64,
     is_joined: AtomicBool,
     /// It was released as it kept others waiting.
     hung: AtomicBool,
@@ -310,6 +315,28 @@ impl Member {
         }
     }
 
+    /// A request is being answered that moved so many bytes of data.
+    pub(crate) fn worked(&self, bytes: u64) {
+        let work = &self.post().work;
+        work.store(work.load(Ordering::Relaxed) + 1 + bytes / PIECE, Ordering::Relaxed);
+    }
+
+    /// What it has done for its callers ever: where all shards serve the same, they all.
+    pub(crate) fn work(&self) -> u64 {
+        let own = self.post().work.load(Ordering::Relaxed);
+        if self.lead.has_leader() { own + self.sum_of_others() } else { own }
+    }
+
+    /// What others have done ever, for callers of their own.
+    pub(crate) fn others_work(&self) -> u64 {
+        if self.lead.has_leader() { 0 } else { self.sum_of_others() }
+    }
+
+    fn sum_of_others(&self) -> u64 {
+        let others = self.lead.posts.iter().enumerate().filter(|(index, _)| *index != self.index);
+        others.map(|(_, post)| post.work.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether it was released as it kept others waiting; tells it once.
     pub(crate) fn has_hung(&self) -> bool {
         told_once(&self.post().hung)
@@ -420,6 +447,21 @@ mod tests {
         let lead = Lead::new(2, None);
         let (first, second) = members(&lead);
         assert!(first.join(Cpus::default()) && second.join(Cpus::default()));
+    }
+
+    #[test]
+    fn to_move_much_is_much_work_and_where_all_hear_all_work_together() {
+        let (lead, _) = device();
+        let (first, second) = members(&lead);
+        first.worked(4096);
+        second.worked(1 << 20);
+        assert_eq!((first.work(), second.work()), (34, 34));
+        assert_eq!((first.others_work(), second.others_work()), (0, 0));
+        let (first, second) = members(&Lead::new(2, None));
+        first.worked(4096);
+        second.worked(1 << 20);
+        assert_eq!((first.work(), second.work()), (1, 33));
+        assert_eq!((first.others_work(), second.others_work()), (33, 1));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::callers::{Callers, Place};
 use crate::lead::{Cpus, Member};
+use crate::scales::Work;
 use crate::thread;
 use crate::whereabouts::{Caller, Whereabouts};
 
@@ -32,6 +33,8 @@ pub(crate) struct Placement {
     place: Place,
     callers: Callers,
     member: Member,
+    /// What was done until the last turn.
+    work: u64,
     whereabouts: Option<Whereabouts>,
 }
 
@@ -46,6 +49,7 @@ impl Placement {
             place: Place::Anywhere,
             callers: Callers::default(),
             member,
+            work: 0,
             whereabouts,
         }
     }
@@ -72,14 +76,17 @@ impl Placement {
     pub(crate) fn answered(&mut self, caller: Caller, bytes: u64) {
         self.member.rests();
         if caller != Caller::Nobody && self.home.is_some() {
-            self.callers.answered(bytes);
+            self.member.worked(bytes);
         }
     }
 
     /// The requests of a turn are served as far as they can be. Moves the thread if it is time.
     pub(crate) fn turned(&mut self, now: Instant) {
         let Some(home) = self.home else { return };
-        self.callers.turned(now);
+        let work = self.member.work();
+        let own = work - std::mem::replace(&mut self.work, work);
+        let others = if self.callers.is_comparing() { self.member.others_work() } else { 0 };
+        self.callers.turned(Work { own, others }, now);
         let place = self.callers.place();
         let joins = matches!(place, Place::On(_));
         if joins && self.member.has_joined() {
@@ -137,9 +144,16 @@ impl Placement {
 
 /// The CPUs of a place, of those at home; `None` if that is none.
 fn among(home: CpuSet, place: Place) -> Option<CpuSet> {
-    let Place::On(cpu) = place else { return Some(home) };
     let mut there = CpuSet::new();
-    (home.is_set(cpu).ok()? && there.set(cpu).is_ok()).then_some(there)
+    match place {
+        Place::Anywhere => Some(home),
+        Place::On(cpu) => (home.is_set(cpu).ok()? && there.set(cpu).is_ok()).then_some(there),
+        Place::Off(cpu) => {
+            there = home;
+            there.unset(cpu).ok()?;
+            Some(if there == CpuSet::new() { home } else { there })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +173,10 @@ mod tests {
         let home = set(&[1, 2]);
         assert_eq!(among(home, Place::Anywhere), Some(home));
         assert_eq!(among(home, Place::On(2)), Some(set(&[2])));
-        for nowhere in [Place::On(3), Place::On(usize::MAX)] {
+        assert_eq!(among(home, Place::Off(2)), Some(set(&[1])));
+        assert_eq!(among(home, Place::Off(3)), Some(home));
+        assert_eq!(among(set(&[1]), Place::Off(1)), Some(set(&[1])), "there is no other");
+        for nowhere in [Place::On(3), Place::On(usize::MAX), Place::Off(usize::MAX)] {
             assert_eq!(among(home, nowhere), None);
         }
     }
@@ -204,9 +221,12 @@ mod tests {
         // What is started from there is not to stay there.
         let there = thread::spawn("test", || sched_getaffinity(THIS)).unwrap();
         assert_eq!(there.join().unwrap(), Ok(home));
+        let away = among(home, Place::Off(cpu)).unwrap();
         for _ in 0..3 {
             serves_until(&mut placement, cpu, false);
-            assert_eq!(sched_getaffinity(THIS), Ok(home), "to see how that would be");
+            assert_eq!(sched_getaffinity(THIS), Ok(away), "to see how that would be");
+            let there = thread::spawn("test", || sched_getaffinity(THIS)).unwrap();
+            assert_eq!(there.join().unwrap(), Ok(home));
             serves_until(&mut placement, cpu, true);
             assert_eq!(sched_getaffinity(THIS), Ok(only));
         }

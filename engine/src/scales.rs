@@ -18,59 +18,112 @@ pub(crate) enum Side {
 }
 
 const MS: Duration = Duration::from_millis(1);
-/// A step at most: what is beyond is idle time.
+/// A step at most, and for each piece of work: what is beyond is idle time.
 const GAP: Duration = MS;
+const GAP_PIECE: Duration = Duration::from_micros(50);
 /// Before a place is judged: the move takes time.
 const SETTLE: Duration = Duration::from_micros(300);
 /// What a place is judged by: so long,
 const LEG: Duration = MS;
-/// and so much work.
+/// so much work,
 const LEAST: u64 = 16;
+/// and so many turns with work: one of large requests may be longer than all of that.
+const TURNS: u32 = 4;
 /// As soon as the other place has brought less than this part of what the first would have, it has
 /// lost,
 const HOPELESS: f64 = 0.6;
-/// once that is so many times `LEAST`.
+/// once that is so many times `LEAST`, or of a turn's work, and a quarter of `LEG` is over: anybody
+/// stalls for a moment.
 const CLEAR: f64 = 2.0;
-/// How much better it must be elsewhere.
+/// A load that changes by itself by more than such a factor proves nothing.
+const STEADY: f64 = 1.3;
+/// How much better it must be elsewhere, and how often in a row.
 const WORTH: f64 = 1.1;
+const WINS: u32 = 2;
 /// From one comparison to the next, at first and at most.
-const PAUSE: Duration = Duration::from_millis(16);
+const PAUSE: Duration = Duration::from_millis(8);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// So many times as long as the last one took, at least, unless the other place has won.
+const SPARE: u32 = 8;
 /// The same at most once the rate has changed by such a factor, from one window to those before.
 const PAUSE_CHANGED: Duration = Duration::from_millis(32);
 const CHANGED: f64 = 1.5;
 const WINDOW: Duration = Duration::from_millis(4);
+
+/// What was done in a turn, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    pub(crate) own: u64,
+    /// What others have done ever, who may be kept from it by who comes to where they are.
+    pub(crate) others: u64,
+}
 
 /// Work and the time that it took.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     work: u64,
     time: Duration,
+    turns: u32,
 }
 
 impl Tally {
     fn add(&mut self, work: u64, time: Duration) {
         self.work += work;
         self.time += time;
+        self.turns += u32::from(work > 0);
     }
 
     fn holds(&self, time: Duration) -> bool {
-        self.time >= time && self.work >= LEAST
+        self.time >= time && self.work >= LEAST && self.turns >= TURNS
     }
 
     /// Per second.
     fn rate(&self) -> f64 {
         self.work as f64 / self.time.as_secs_f64()
     }
+
+    /// Per turn.
+    fn mean(&self) -> f64 {
+        self.work as f64 / f64::from(self.turns)
+    }
+}
+
+/// A part of a comparison.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leg {
+    own: Tally,
+    /// What others had done when it began, and did.
+    began: Option<u64>,
+    others: u64,
+}
+
+impl Leg {
+    fn add(&mut self, work: Work, time: Duration) {
+        self.own.add(work.own, time);
+        self.others = work.others - *self.began.get_or_insert(work.others);
+    }
+
+    fn others(&self) -> f64 {
+        self.others as f64 / self.own.time.as_secs_f64()
+    }
+}
+
+/// How many times as much another place brings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Gain {
+    own: f64,
+    /// The same with what others do more or less meanwhile.
+    all: f64,
 }
 
 /// A comparison that is under way: what the place in use has brought before, the other, and the
 /// first again, the last of them unfinished.
 #[derive(Debug, Default)]
 struct Comparison {
-    legs: [Tally; 3],
+    legs: [Leg; 3],
     at: usize,
     settled: Duration,
+    took: Duration,
 }
 
 impl Comparison {
@@ -78,8 +131,9 @@ impl Comparison {
         self.at == 1
     }
 
-    /// How many times as much the other place brings, once that is known.
-    fn turned(&mut self, work: u64, time: Duration) -> Option<f64> {
+    /// What the other place brings, once that is known; nothing if it cannot be told.
+    fn turned(&mut self, work: Work, time: Duration) -> Option<Option<Gain>> {
+        self.took += time;
         if self.at > 0 && self.settled < SETTLE {
             self.settled += time;
             return None;
@@ -87,19 +141,32 @@ impl Comparison {
         let [before, ..] = self.legs;
         let leg = &mut self.legs[self.at];
         leg.add(work, time);
-        if self.at == 1 {
-            let hoped = before.rate() * leg.time.as_secs_f64();
-            if hoped >= CLEAR * LEAST as f64 && (leg.work as f64) < HOPELESS * hoped {
-                return Some(leg.work as f64 / hoped);
+        if self.at == 1 && leg.own.time >= LEG / 4 {
+            let hoped = before.own.rate() * leg.own.time.as_secs_f64();
+            let own = leg.own.work as f64 / hoped;
+            let much = CLEAR * (LEAST as f64).max(before.own.mean());
+            if hoped >= much && own < HOPELESS {
+                return Some(Some(Gain { own, all: own }));
             }
         }
-        if !leg.holds(LEG) {
+        if !leg.own.holds(LEG) {
             return None;
         }
         (self.at, self.settled) = (self.at + 1, Duration::ZERO);
-        let [before, other, after] = self.legs.map(|leg| leg.rate());
+        (self.at == self.legs.len()).then(|| self.gain())
+    }
+
+    fn gain(&self) -> Option<Gain> {
+        let [before, other, after] = self.legs.map(|leg| leg.own.rate());
+        let (least, most) = (before.min(after), before.max(after));
+        if most > STEADY * least {
+            return None;
+        }
+        let [others_before, others, others_after] = self.legs.map(|leg| leg.others());
+        // What they do by themselves is nobody's gain.
+        let usual = others.clamp(others_before.min(others_after), others_before.max(others_after));
         // Where the load itself has changed meanwhile it has to be better than both.
-        (self.at == self.legs.len()).then(|| other / before.max(after))
+        Some(Gain { own: other / most, all: (other + others - usual) / most })
     }
 }
 
@@ -108,7 +175,10 @@ impl Comparison {
 pub(crate) struct Scales {
     best: Side,
     comparison: Option<Comparison>,
+    /// Comparisons in a row that the other place has won.
+    wins: u32,
     pause: Duration,
+    spare: Duration,
     /// Until the next comparison.
     left: Duration,
     window: Tally,
@@ -122,7 +192,9 @@ impl Default for Scales {
         Self {
             best: Side::Beside,
             comparison: None,
+            wins: 0,
             pause: PAUSE,
+            spare: Duration::ZERO,
             left: PAUSE,
             window: Tally::default(),
             rate: None,
@@ -139,21 +211,24 @@ impl Scales {
     }
 
     /// So much was done since the last time. Tells whether that has ended a comparison.
-    pub(crate) fn turned(&mut self, work: u64, now: Instant) -> bool {
+    pub(crate) fn turned(&mut self, work: Work, now: Instant) -> bool {
         let last = self.last.replace(now).unwrap_or(now);
-        let time = now.saturating_duration_since(last).min(GAP);
+        let pieces = u32::try_from(work.own).unwrap_or(u32::MAX);
+        let longest = GAP.max(GAP_PIECE.saturating_mul(pieces));
+        let time = now.saturating_duration_since(last).min(longest);
         if let Some(comparison) = &mut self.comparison {
             let Some(gain) = comparison.turned(work, time) else { return false };
-            self.weighed(gain);
+            let took = comparison.took;
+            self.weighed(gain, took);
             return true;
         }
-        self.window.add(work, time);
+        self.window.add(work.own, time);
         if self.window.holds(WINDOW) {
             let rate = std::mem::take(&mut self.window).rate();
             let factor = self.rate.replace(rate).map_or(1.0, |before| rate / before);
             if !(1.0 / CHANGED..=CHANGED).contains(&factor) {
                 self.pause = self.pause.min(PAUSE_CHANGED);
-                self.left = self.left.min(PAUSE_CHANGED);
+                self.left = self.left.min(PAUSE_CHANGED.max(self.spare));
             }
         }
         self.left = self.left.saturating_sub(time);
@@ -163,19 +238,33 @@ impl Scales {
         false
     }
 
-    fn weighed(&mut self, gain: f64) {
+    fn weighed(&mut self, gain: Option<Gain>, took: Duration) {
         self.comparison = None;
-        let (other, worth) = match self.best {
-            Side::Beside => (Side::Elsewhere, WORTH),
-            Side::Elsewhere => (Side::Beside, 1.0),
-        };
-        if gain >= worth {
-            (self.best, self.pause) = (other, PAUSE);
-        } else {
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        let won = gain.map(|gain| match self.best {
+            // Nor by what others lose: who comes to where they are takes their time.
+            Side::Beside => gain.own >= WORTH && gain.all >= 1.0,
+            Side::Elsewhere => gain.own >= 1.0 || gain.all >= WORTH,
+        });
+        match won {
+            None => {}
+            Some(false) => (self.wins, self.pause) = (0, (self.pause * 2).min(PAUSE_MAX)),
+            Some(true) => {
+                (self.wins, self.pause) = (self.wins + 1, PAUSE);
+                if self.best == Side::Elsewhere {
+                    (self.best, self.wins) = (Side::Beside, 0);
+                } else if self.wins >= WINS {
+                    (self.best, self.wins) = (Side::Elsewhere, 0);
+                }
+            }
         }
-        self.left = self.pause;
+        self.spare = if won == Some(true) { Duration::ZERO } else { took * SPARE };
+        self.left = self.pause.max(self.spare);
         (self.window, self.rate) = (Tally::default(), None);
+    }
+
+    /// Whether two places are being compared, so that what others do is of interest.
+    pub(crate) fn is_comparing(&self) -> bool {
+        self.comparison.is_some()
     }
 
     /// Where to be now.
@@ -191,6 +280,10 @@ impl Scales {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn work(own: u64) -> Work {
+        Work { own, others: 0 }
+    }
 
     /// A load, in turns of so many microseconds.
     struct Load {
@@ -215,7 +308,7 @@ mod tests {
                 times[at] += self.step;
                 owed += rate * self.step;
                 self.now += Duration::from_micros(self.step);
-                self.scales.turned(owed / 1_000_000, self.now);
+                self.scales.turned(work(owed / 1_000_000), self.now);
                 owed %= 1_000_000;
             }
             times
@@ -225,9 +318,10 @@ mod tests {
     #[test]
     fn the_better_side_is_found_soon_and_used_nearly_always() {
         let mut load = Load::new();
-        let [_, elsewhere] = load.runs(16, 100_000, 150_000);
+        let [_, elsewhere] = load.runs(8, 100_000, 150_000);
         assert_eq!(elsewhere, 0);
-        load.runs(4, 100_000, 150_000);
+        load.runs(20, 100_000, 150_000);
+        assert_eq!(load.scales.best, Side::Elsewhere);
         let [beside, _] = load.runs(1000, 100_000, 150_000);
         assert!(beside < 15_000, "{beside}");
         // And the other way round, once it has changed.
@@ -236,10 +330,96 @@ mod tests {
         assert!(elsewhere < 15_000, "{elsewhere}");
     }
 
+    /// Others, on the CPUs that are not those of the callers, lose by who comes there.
+    #[test]
+    fn what_others_lose_is_no_gain() {
+        let serve = |gains: u64, lose: u64| {
+            let mut load = Load::new();
+            let mut others = 0;
+            for _ in 0..10_000 {
+                let (own, theirs) = match load.scales.side() {
+                    Side::Beside => (20, 20),
+                    Side::Elsewhere => (20 + gains, 20 - lose),
+                };
+                others += theirs;
+                load.now += MS / 5;
+                load.scales.turned(Work { own, others }, load.now);
+            }
+            load.scales.best
+        };
+        assert_eq!(serve(6, 0), Side::Elsewhere);
+        assert_eq!(serve(6, 3), Side::Elsewhere);
+        assert_eq!(serve(6, 9), Side::Beside);
+    }
+
+    #[test]
+    fn who_costs_others_more_than_it_is_worth_comes_back() {
+        let mut scales = Scales { best: Side::Elsewhere, ..Scales::default() };
+        scales.weighed(Some(Gain { own: 0.9, all: 1.05 }), MS);
+        assert_eq!(scales.best, Side::Elsewhere);
+        scales.weighed(Some(Gain { own: 0.9, all: 1.2 }), MS);
+        assert_eq!(scales.best, Side::Beside);
+    }
+
+    #[test]
+    fn others_who_do_more_or_less_by_themselves_do_not_count() {
+        let leg = |own, others| Leg {
+            own: Tally { work: own, time: MS, turns: 9 },
+            began: Some(0),
+            others,
+        };
+        let gain = |legs| Comparison { legs, ..Comparison::default() }.gain();
+        let same = Some(Gain { own: 1.2, all: 1.2 });
+        assert_eq!(gain([leg(100, 900), leg(120, 700), leg(100, 500)]), same);
+        let less = Some(Gain { own: 1.2, all: 0.2 });
+        assert_eq!(gain([leg(100, 900), leg(120, 400), leg(100, 500)]), less);
+        assert_eq!(gain([leg(100, 0), leg(300, 0), leg(140, 0)]), None, "what does it prove?");
+    }
+
+    #[test]
+    fn one_comparison_that_is_won_moves_nobody_away_and_one_brings_him_back() {
+        let mut scales = Scales::default();
+        let (won, lost) = (Gain { own: 1.3, all: 1.3 }, Gain { own: 0.9, all: 0.9 });
+        for gain in [won, lost, won] {
+            scales.weighed(Some(gain), MS);
+            assert_eq!(scales.best, Side::Beside);
+        }
+        scales.weighed(None, MS);
+        assert_eq!((scales.best, scales.wins), (Side::Beside, 1), "that told nothing");
+        scales.weighed(Some(won), MS);
+        assert_eq!(scales.best, Side::Elsewhere);
+        scales.weighed(Some(lost), MS);
+        assert_eq!(scales.best, Side::Elsewhere);
+        scales.weighed(Some(won), MS);
+        assert_eq!(scales.best, Side::Beside);
+    }
+
+    /// Sixteen requests of 1 MiB each time, in 5 ms or in 4.
+    #[test]
+    fn turns_of_much_work_are_compared_by_several_of_them_and_seldom() {
+        let mut scales = Scales::default();
+        let (mut now, mut times) = (Instant::now(), [Duration::ZERO; 2]);
+        while times[0] + times[1] < Duration::from_secs(10) {
+            let (at, time) = match scales.side() {
+                Side::Beside => (0, 4 * MS),
+                Side::Elsewhere => (1, 5 * MS),
+            };
+            times[at] += time;
+            // Whatever is done in a part of it without work.
+            scales.turned(work(0), now + time / 2);
+            now += time;
+            scales.turned(work(16 * 33), now);
+            let turns = scales.comparison.as_ref().map_or(0, |one| one.legs[one.at].own.turns);
+            assert!(turns < TURNS);
+        }
+        assert_eq!(scales.best, Side::Beside);
+        assert!(times[1] * 16 < times[0], "{times:?}");
+    }
+
     #[test]
     fn a_load_that_begins_finds_no_comparison() {
         let mut load = Load::new();
-        load.runs(18, 100_000, 100_000);
+        load.runs(10, 100_000, 100_000);
         assert!(load.scales.comparison.is_some());
         load.scales.begin();
         assert!(load.scales.comparison.is_none());
@@ -250,7 +430,7 @@ mod tests {
     fn what_is_much_worse_is_left_before_it_costs() {
         let mut load = Load::new();
         let [_, elsewhere] = load.runs(40, 120_000, 40_000);
-        assert!((300..1000).contains(&elsewhere), "{elsewhere}");
+        assert!((300..2000).contains(&elsewhere), "{elsewhere}");
         let [_, elsewhere] = load.runs(1000, 120_000, 40_000);
         assert!((300..5000).contains(&elsewhere), "{elsewhere}");
     }
@@ -281,7 +461,7 @@ mod tests {
     #[test]
     fn a_load_that_changes_by_itself_proves_nothing() {
         let mut load = Load::new();
-        load.runs(17, 100_000, 100_000);
+        load.runs(9, 100_000, 100_000);
         let comparing = |load: &Load, leg| {
             load.scales.comparison.as_ref().is_some_and(|comparison| comparison.at == leg)
         };
@@ -302,7 +482,7 @@ mod tests {
         for _ in 0..1000 {
             let before = load.scales.side();
             load.now += Duration::from_millis(20);
-            load.scales.turned(1, load.now);
+            load.scales.turned(work(1), load.now);
             moves += u32::from(load.scales.side() != before);
         }
         assert_eq!(load.scales.best, Side::Beside);
