@@ -9,6 +9,7 @@
 //! on `/dev/fuse`, `whereabouts` finds it. What else becomes of a shard that joins its callers says
 //! `lead`. Never known here: what the requests are. Neighbours: `callers` says where; `shard`.
 
+use std::io::Result;
 use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -17,9 +18,12 @@ use nix::unistd::Pid;
 use crate::callers::{Callers, Place};
 use crate::lead::{Cpus, Member};
 use crate::scales::Work;
+use crate::sys::ring::Ring;
 use crate::thread;
 use crate::whereabouts::{Caller, Whereabouts};
 
+/// Work of a turn at most whose answers wait for others: data in a cache do not.
+const LIGHT: u64 = 32;
 /// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
 
@@ -33,8 +37,11 @@ pub(crate) struct Placement {
     place: Place,
     callers: Callers,
     member: Member,
-    /// What was done until the last turn.
+    /// What was done until the last turn, and in it.
     work: u64,
+    last: u64,
+    /// Whether the last turn was for more to come.
+    gathered: bool,
     whereabouts: Option<Whereabouts>,
 }
 
@@ -50,6 +57,8 @@ impl Placement {
             callers: Callers::default(),
             member,
             work: 0,
+            last: 0,
+            gathered: false,
             whereabouts,
         }
     }
@@ -72,6 +81,18 @@ impl Placement {
         &self.member
     }
 
+    /// Has the ring bring what callers have asked for meanwhile before it sends the answers of the
+    /// last turn, and tells whether it has.
+    ///
+    /// A wait with deferred task work brings one completion however many there are
+    /// (`io_uring/io_uring.c, io_cqring_wait`), and on his own CPU a caller goes on at once when he
+    /// is answered: of several requests each would cost two switches of threads.
+    pub(crate) fn gathers(&mut self, ring: &mut Ring) -> Result<bool> {
+        let may = !self.gathered && self.last <= LIGHT && self.member.has_joined();
+        self.gathered = may && ring.gather()?;
+        Ok(self.gathered)
+    }
+
     /// A request is about to be answered, and moved so many bytes of data.
     pub(crate) fn answered(&mut self, caller: Caller, bytes: u64) {
         self.member.rests();
@@ -86,6 +107,7 @@ impl Placement {
         let work = self.member.work();
         let own = work - std::mem::replace(&mut self.work, work);
         let others = if self.callers.is_comparing() { self.member.others_work() } else { 0 };
+        self.last = own;
         self.callers.turned(Work { own, others }, now);
         let place = self.callers.place();
         let joins = matches!(place, Place::On(_));

@@ -348,6 +348,15 @@ impl Ring {
         self.enter(wait)
     }
 
+    /// Takes what has come since the last turn, before what was pushed is submitted. Does nothing
+    /// if there is not both, and tells so.
+    pub(crate) fn gather(&mut self) -> io::Result<bool> {
+        if self.all_submitted() || !self.has_task_work() {
+            return Ok(false);
+        }
+        self.enter_with(0, 0).map(|()| true)
+    }
+
     /// As [`Ring::turn`], with the ring left out and nothing completed, but messages are for others
     /// to hear. Else does nothing, and tells so.
     pub(crate) fn turn_deaf(&mut self) -> io::Result<bool> {
@@ -376,13 +385,18 @@ impl Ring {
 
     fn enter(&mut self, wait: usize) -> io::Result<()> {
         let Backend::Uring(uring) = &mut self.backend else { return Ok(()) };
+        let count = uring.submission().len();
+        self.enter_with(count, wait)
+    }
+
+    fn enter_with(&mut self, submit: usize, wait: usize) -> io::Result<()> {
+        let Backend::Uring(uring) = &mut self.backend else { return Ok(()) };
         self.enters += 1;
         let done = if wait == 0 {
             // GETEVENTS is what runs deferred task work, also without waiting.
             const GETEVENTS: u32 = 1;
-            let count = length(uring.submission().len());
             // SAFETY: no argument block; what was pushed is sound by `push` (I1).
-            unsafe { uring.submitter().enter::<()>(count, 0, GETEVENTS, None) }.map(drop)
+            unsafe { uring.submitter().enter::<()>(length(submit), 0, GETEVENTS, None) }.map(drop)
         } else {
             uring.submit_and_wait(wait).map(drop)
         };

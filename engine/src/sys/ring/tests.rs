@@ -183,6 +183,33 @@ fn a_ring_with_operations_is_watched_awake_too() {
 
 /// Messages that are there each time keep nobody waiting who rings.
 #[test]
+fn what_has_come_is_gathered_before_what_was_pushed_is_submitted() {
+    let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
+    let (arena, device) = device();
+    let (pipe, end) = nix::unistd::pipe().unwrap();
+    let mut byte = [0];
+    let at = Memory { at: byte.as_mut_ptr(), len: 1 };
+    // Waits in the ring, as what comes with it does.
+    ring.file(1, pipe.as_raw_fd(), FileOperation::Read { at, offset: u64::MAX }).unwrap();
+    ring.read_frame(2, device.as_fd(), &arena.hold(0).lend());
+    assert_eq!(taken(&mut ring, 0), []);
+    assert!(!ring.gather().unwrap(), "nothing is pushed, nothing comes");
+    ring.push(Entry128::from(opcode::Nop::new().build().user_data(3))).unwrap();
+    assert!(!ring.gather().unwrap(), "nothing comes");
+    device.write(1).unwrap();
+    assert!(ring.gather().unwrap());
+    let mut came = Vec::new();
+    ring.completions(&mut came);
+    assert_eq!((came, ring.all_submitted()), (vec![(2, 8)], false));
+    arena.reclaim(0);
+    assert!(!ring.gather().unwrap(), "all has come");
+    assert_eq!(taken(&mut ring, 1), [(3, -libc::EACCES)], "of those no ring of ours takes");
+    nix::unistd::write(&end, b"x").unwrap();
+    assert!(!ring.gather().unwrap(), "nothing is pushed");
+    assert_eq!(taken(&mut ring, 1), [(1, 1)]);
+}
+
+#[test]
 fn the_bell_is_heard_through_a_backlog() {
     for mut ring in some_ring().into_iter().chain([Ring::plain()]) {
         let (arena, device) = device();
