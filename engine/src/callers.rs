@@ -24,7 +24,7 @@ const LEAVE: u32 = 4;
 pub(crate) enum Place {
     Anywhere,
     On(usize),
-    /// On any other.
+    /// Begins on any other.
     Off(usize),
 }
 
@@ -90,6 +90,11 @@ impl Callers {
     /// They could not be joined.
     pub(crate) fn refused(&mut self) {
         self.stance = Stance::New(0);
+    }
+
+    /// Somebody else serves them alone.
+    pub(crate) fn left_out(&mut self) {
+        self.scales.begin();
     }
 
     /// While they were joined others had to wait.

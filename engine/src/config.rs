@@ -151,13 +151,14 @@ impl Config {
     }
     setter! {
         /// Whether a shard whose callers are on one CPU moves there, where that serves more: now
-        /// and then it tries how much it serves elsewhere. It stays within the CPUs that its thread
-        /// starts with. Beside them it runs as SCHED_IDLE, which keeps the scheduler from moving
-        /// them elsewhere, and is brought back when that keeps anybody waiting; for a process with
-        /// CAP_SYS_NICE, or an RLIMIT_NICE of 20. Threads that a handler starts meanwhile
-        /// inherit both: the policy is given back soon, to any thread of the process that has it,
-        /// the CPU is not. On `/dev/fuse` the caller's CPU is found in `/proc`, where that is
-        /// mounted. Whoever sets a shard's CPUs or policy later is heeded. Default: yes.
+        /// and then it tries how much it serves elsewhere, for which it goes off their CPU. It
+        /// stays within the CPUs that its thread starts with. Beside them it runs as SCHED_IDLE,
+        /// which keeps the scheduler from moving them elsewhere, and is brought back when that
+        /// keeps anybody waiting; for a process with CAP_SYS_NICE, or an RLIMIT_NICE of 20. Threads
+        /// that a handler starts meanwhile inherit both: the policy is given back soon, to any
+        /// thread of the process that has it, the CPU is not. On `/dev/fuse` the caller's CPU is
+        /// found in `/proc`, where that is mounted. Whoever sets a shard's CPUs or policy later is
+        /// heeded. Default: yes.
         follow_callers: bool
     }
     setter! {

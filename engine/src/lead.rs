@@ -61,6 +61,8 @@ pub(crate) struct Lead {
     mailboxes: Option<Arc<[Arc<Mailbox>]>>,
     /// The index of the shard that leads there, plus one; 0: none does.
     leader: AtomicUsize,
+    /// The same of the shard that compares where to be, which nobody is to disturb there.
+    reserved: AtomicUsize,
     sentry: OnceLock<Thread>,
     /// Whether the sentry can bring a thread back from behind others.
     behind: AtomicBool,
@@ -113,6 +115,7 @@ impl Lead {
             posts: (0..shards).map(|_| Post::default()).collect(),
             mailboxes,
             leader: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
             sentry: OnceLock::new(),
             behind: AtomicBool::new(false),
         })
@@ -264,9 +267,26 @@ impl Member {
         self.post().is_joined.load(Ordering::Acquire)
     }
 
-    /// Whether nobody else leads.
+    /// Whether nobody leads, and nobody else is to.
     pub(crate) fn may_join(&self) -> bool {
-        self.lead.leader.load(Ordering::Relaxed) == 0
+        let reserved = self.lead.reserved.load(Ordering::Relaxed);
+        self.lead.leader.load(Ordering::Relaxed) == 0 && [0, self.index + 1].contains(&reserved)
+    }
+
+    /// Whether another shard serves alone whom all serve.
+    pub(crate) fn others_lead(&self) -> bool {
+        ![0, self.index + 1].contains(&self.lead.leader.load(Ordering::Relaxed))
+    }
+
+    /// Whether nobody else is to lead while this one does not.
+    pub(crate) fn reserves(&self, does: bool) {
+        let (lead, this) = (&self.lead, self.index + 1);
+        let is = lead.reserved.load(Ordering::Relaxed) == this;
+        if lead.has_leader() && does != is {
+            let (from, to) = if does { (0, this) } else { (this, 0) };
+            // Where another does it is his.
+            let _ = lead.reserved.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Serves callers beside whom its thread runs, and where. Refused while another shard leads.
@@ -321,15 +341,20 @@ impl Member {
         work.store(work.load(Ordering::Relaxed) + 1 + bytes / PIECE, Ordering::Relaxed);
     }
 
+    /// Whether all shards serve the same callers.
+    pub(crate) fn shares(&self) -> bool {
+        self.lead.has_leader()
+    }
+
     /// What it has done for its callers ever: where all shards serve the same, they all.
     pub(crate) fn work(&self) -> u64 {
         let own = self.post().work.load(Ordering::Relaxed);
-        if self.lead.has_leader() { own + self.sum_of_others() } else { own }
+        if self.shares() { own + self.sum_of_others() } else { own }
     }
 
     /// What others have done ever, for callers of their own.
     pub(crate) fn others_work(&self) -> u64 {
-        if self.lead.has_leader() { 0 } else { self.sum_of_others() }
+        if self.shares() { 0 } else { self.sum_of_others() }
     }
 
     fn sum_of_others(&self) -> u64 {
@@ -398,91 +423,11 @@ fn told_once(flag: &AtomicBool) -> bool {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.reserves(false);
         // The thread ends: nobody may touch it from here on.
         self.leaves(true);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn members(lead: &Arc<Lead>) -> (Member, Member) {
-        (Member::new(Arc::clone(lead), 0), Member::new(Arc::clone(lead), 1))
-    }
-
-    fn device() -> (Arc<Lead>, Arc<[Arc<Mailbox>]>) {
-        let mailboxes: Arc<[_]> = [Mailbox::new(1).unwrap(), Mailbox::new(1).unwrap()].into();
-        (Lead::new(2, Some(Arc::clone(&mailboxes))), mailboxes)
-    }
-
-    /// Whether the bell has been rung; not any more then.
-    fn rung(mailbox: &Mailbox) -> bool {
-        let mut fds = [nix::poll::PollFd::new(mailbox.bell(), nix::poll::PollFlags::POLLIN)];
-        let rung = nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) == Ok(1);
-        mailbox.fetch(&mut Vec::new(), &mut Vec::new());
-        rung
-    }
-
-    #[test]
-    fn one_leads_and_who_leads_no_more_rings_for_the_others() {
-        let (lead, mailboxes) = device();
-        let (first, second) = members(&lead);
-        assert!(first.join(Cpus::default()) && first.has_joined());
-        assert!(!second.join(Cpus::default()) && !second.has_joined());
-        second.leave();
-        assert!(!rung(&mailboxes[0]) && !rung(&mailboxes[1]));
-        first.leave();
-        assert!(!rung(&mailboxes[0]) && rung(&mailboxes[1]));
-        assert!(second.join(Cpus::default()) && !first.join(Cpus::default()));
-        lead.release(1, true);
-        assert!(!second.has_joined() && rung(&mailboxes[0]));
-        assert!(!first.has_hung() && second.has_hung() && !second.has_hung());
-        assert!(first.join(Cpus::default()));
-        drop(first);
-        assert!(rung(&mailboxes[1]));
-        assert_eq!(lead.state(0).0, State::Free, "nobody touches a thread that ends");
-        assert!(second.join(Cpus::default()));
-        // Where each shard has callers of its own, all may.
-        let lead = Lead::new(2, None);
-        let (first, second) = members(&lead);
-        assert!(first.join(Cpus::default()) && second.join(Cpus::default()));
-    }
-
-    #[test]
-    fn to_move_much_is_much_work_and_where_all_hear_all_work_together() {
-        let (lead, _) = device();
-        let (first, second) = members(&lead);
-        first.worked(4096);
-        second.worked(1 << 20);
-        assert_eq!((first.work(), second.work()), (34, 34));
-        assert_eq!((first.others_work(), second.others_work()), (0, 0));
-        let (first, second) = members(&Lead::new(2, None));
-        first.worked(4096);
-        second.worked(1 << 20);
-        assert_eq!((first.work(), second.work()), (1, 33));
-        assert_eq!((first.others_work(), second.others_work()), (33, 1));
-    }
-
-    #[test]
-    fn a_count_tells_of_each_step_and_whether_it_is_in_a_handler() {
-        let lead = Lead::new(1, None);
-        let member = Member::new(Arc::clone(&lead), 0);
-        member.runs();
-        assert_eq!(lead.state(0).2, 0, "nobody looks");
-        member.join(Cpus::default());
-        let mut last = lead.state(0).2;
-        for (step, parity) in [
-            (Member::runs as fn(&_), 1),
-            (Member::runs, 1),
-            (Member::rests, 0),
-            (Member::rests, 0),
-            (Member::runs, 1),
-        ] {
-            step(&member);
-            let now = lead.state(0).2;
-            assert!(now > last && now % 2 == parity, "{last} {now}");
-            last = now;
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! Puts a shard on the CPU where it had best be: on that of its callers, or free to run anywhere.
+//! Puts a shard on the CPU where it had best be: on that of its callers, or on another, from which
+//! it may go anywhere.
 //!
 //! A caller who makes one request at a time sleeps while it is served. On his CPU the shard starts
 //! where the caller stops, and the other way round; on another CPU each of the two steps wakes an
@@ -88,7 +89,7 @@ impl Placement {
     /// (`io_uring/io_uring.c, io_cqring_wait`), and on his own CPU a caller goes on at once when he
     /// is answered: of several requests each would cost two switches of threads.
     pub(crate) fn gathers(&mut self, ring: &mut Ring) -> Result<bool> {
-        let may = !self.gathered && self.last <= LIGHT && self.member.has_joined();
+        let may = (1..=LIGHT).contains(&self.last) && !self.gathered && self.member.has_joined();
         self.gathered = may && ring.gather()?;
         Ok(self.gathered)
     }
@@ -108,8 +109,17 @@ impl Placement {
         let own = work - std::mem::replace(&mut self.work, work);
         let others = if self.callers.is_comparing() { self.member.others_work() } else { 0 };
         self.last = own;
+        if self.member.others_lead() {
+            // What is done now tells nothing about where this one is.
+            self.callers.left_out();
+        }
         self.callers.turned(Work { own, others }, now);
-        let place = self.callers.place();
+        self.member.reserves(self.callers.is_comparing());
+        let place = match self.callers.place() {
+            // They all have these callers, and elsewhere each of them is free.
+            Place::Off(_) if self.member.shares() => Place::Anywhere,
+            place => place,
+        };
         let joins = matches!(place, Place::On(_));
         if joins && self.member.has_joined() {
             return;
@@ -139,11 +149,15 @@ impl Placement {
             return true;
         }
         let Some(there) = among(home, place) else { return false };
+        // Once it is off that CPU it is free: nobody looks after a thread that is kept elsewhere.
+        let stays = if matches!(place, Place::Off(_)) { home } else { there };
         // Somebody else may have said by now where the thread is to run: that holds from then on.
         let is_ours = sched_getaffinity(THIS).is_ok_and(|now| now == self.current);
-        let goes = is_ours && sched_setaffinity(THIS, &there).is_ok();
+        let goes = is_ours
+            && sched_setaffinity(THIS, &there).is_ok()
+            && (stays == there || sched_setaffinity(THIS, &stays).is_ok());
         if goes {
-            self.is_at(place, there, home);
+            self.is_at(place, stays, home);
         } else {
             tracing::debug!("a shard stays where somebody else has put its thread");
             self.ends();
@@ -153,12 +167,13 @@ impl Placement {
 
     fn is_at(&mut self, place: Place, there: CpuSet, home: CpuSet) {
         (self.current, self.place) = (there, place);
-        thread::starts_others_on((place != Place::Anywhere).then_some(home));
+        thread::starts_others_on(matches!(place, Place::On(_)).then_some(home));
     }
 
     /// The shard serves no more, or follows nobody.
     pub(crate) fn ends(&mut self) {
         self.member.leave();
+        self.member.reserves(false);
         thread::starts_others_on(None);
         self.home = None;
     }
@@ -180,10 +195,15 @@ fn among(home: CpuSet, place: Place) -> Option<CpuSet> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::time::Duration;
+
+    use nix::sched::sched_getcpu;
+    use nix::sys::eventfd::{EfdFlags, EventFd};
 
     use super::*;
     use crate::lead::Lead;
+    use crate::sys::arena::Arena;
 
     #[test]
     fn places_are_among_those_at_home() {
@@ -246,9 +266,8 @@ mod tests {
         let away = among(home, Place::Off(cpu)).unwrap();
         for _ in 0..3 {
             serves_until(&mut placement, cpu, false);
-            assert_eq!(sched_getaffinity(THIS), Ok(away), "to see how that would be");
-            let there = thread::spawn("test", || sched_getaffinity(THIS)).unwrap();
-            assert_eq!(there.join().unwrap(), Ok(home));
+            assert_eq!(sched_getaffinity(THIS), Ok(home), "to see how that would be");
+            assert!(away.is_set(sched_getcpu().unwrap()).unwrap());
             serves_until(&mut placement, cpu, true);
             assert_eq!(sched_getaffinity(THIS), Ok(only));
         }
@@ -267,6 +286,48 @@ mod tests {
             serves(&mut placement, cpu, 10_000);
             assert_eq!(sched_getaffinity(THIS), Ok(home), "moved against somebody's word");
         }
+    }
+
+    #[test]
+    fn little_that_is_answered_waits_for_what_has_come_and_once() {
+        let required = std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_some();
+        let mut ring = match Ring::new(8) {
+            Ok(ring) => ring,
+            Err(why) => {
+                assert!(!required, "no ring: {why}");
+                return eprintln!("SKIPPED: no ring");
+            }
+        };
+        let (cpu, ..) = cpus();
+        let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
+        let arena = Arena::new(4, 8192, 4096).unwrap();
+        let flags = EfdFlags::EFD_NONBLOCK;
+        let devices = [(); 4].map(|()| EventFd::from_value_and_flags(0, flags).unwrap());
+        for (slot, device) in devices.iter().enumerate() {
+            ring.read_frame(slot as u64, device.as_fd(), &arena.hold(slot).lend());
+        }
+        ring.turn(0).unwrap();
+        ring.cancel(99).unwrap();
+        let mut gathers = |placement: &mut Placement, slot: usize| {
+            devices[slot].write(1).unwrap();
+            placement.gathers(&mut ring).unwrap()
+        };
+        serves(&mut placement, cpu, 1);
+        assert!(!gathers(&mut placement, 0), "not beside");
+        serves(&mut placement, cpu, 100);
+        assert!(gathers(&mut placement, 0));
+        assert!(!gathers(&mut placement, 1), "not for ever");
+        placement.answered(Caller::On(cpu), 4 << 20);
+        placement.turned(Instant::now());
+        assert!(placement.member.has_joined());
+        assert!(!gathers(&mut placement, 2), "what was answered lies in a cache");
+        placement.turned(Instant::now());
+        assert!(!gathers(&mut placement, 2), "nothing was answered");
+        serves(&mut placement, cpu, 1);
+        assert!(gathers(&mut placement, 2));
+        ring.turn(0).unwrap();
+        ring.cancel_all();
+        (0..4).for_each(|slot| arena.reclaim(slot));
     }
 
     #[test]

@@ -23,21 +23,22 @@ const GAP: Duration = MS;
 const GAP_PIECE: Duration = Duration::from_micros(50);
 /// Before a place is judged: the move takes time.
 const SETTLE: Duration = Duration::from_micros(300);
+const SETTLE_TURNS: u32 = 4;
 /// What a place is judged by: so long,
 const LEG: Duration = MS;
 /// so much work,
 const LEAST: u64 = 16;
 /// and so many turns with work: one of large requests may be longer than all of that.
-const TURNS: u32 = 4;
+const TURNS: u32 = 8;
 /// As soon as the other place has brought less than this part of what the first would have, it has
 /// lost,
 const HOPELESS: f64 = 0.6;
-/// once that is so many times `LEAST`, or of a turn's work, and a quarter of `LEG` is over: anybody
-/// stalls for a moment.
+/// once that is so many times `LEAST`, and a quarter of `LEG` is over: anybody stalls for a moment.
 const CLEAR: f64 = 2.0;
 /// A load that changes by itself by more than such a factor proves nothing.
 const STEADY: f64 = 1.3;
-/// How much better it must be elsewhere, and how often in a row.
+/// How much better it must be elsewhere, and how often in a row. Back beside it needs be no worse,
+/// and once is enough unless only others gain.
 const WORTH: f64 = 1.1;
 const WINS: u32 = 2;
 /// From one comparison to the next, at first and at most.
@@ -73,18 +74,17 @@ impl Tally {
         self.turns += u32::from(work > 0);
     }
 
-    fn holds(&self, time: Duration) -> bool {
-        self.time >= time && self.work >= LEAST && self.turns >= TURNS
+    fn holds(&self, time: Duration, turns: u32) -> bool {
+        self.time >= time && self.turns >= turns
+    }
+
+    fn is_enough(&self, time: Duration) -> bool {
+        self.holds(time, TURNS) && self.work >= LEAST
     }
 
     /// Per second.
     fn rate(&self) -> f64 {
         self.work as f64 / self.time.as_secs_f64()
-    }
-
-    /// Per turn.
-    fn mean(&self) -> f64 {
-        self.work as f64 / f64::from(self.turns)
     }
 }
 
@@ -92,19 +92,19 @@ impl Tally {
 #[derive(Clone, Copy, Debug, Default)]
 struct Leg {
     own: Tally,
-    /// What others had done when it began, and did.
-    began: Option<u64>,
     others: u64,
 }
 
 impl Leg {
-    fn add(&mut self, work: Work, time: Duration) {
-        self.own.add(work.own, time);
-        self.others = work.others - *self.began.get_or_insert(work.others);
+    fn add(&mut self, own: u64, others: u64, time: Duration) {
+        self.own.add(own, time);
+        self.others += others;
     }
 
-    fn others(&self) -> f64 {
-        self.others as f64 / self.own.time.as_secs_f64()
+    /// What others did per second, and how much that differs from time to time.
+    fn others(&self) -> (f64, f64) {
+        let (count, time) = (self.others as f64, self.own.time.as_secs_f64());
+        (count / time, count.sqrt() / time)
     }
 }
 
@@ -122,8 +122,10 @@ struct Gain {
 struct Comparison {
     legs: [Leg; 3],
     at: usize,
-    settled: Duration,
+    settled: Tally,
     took: Duration,
+    /// What others had done ever at the last turn.
+    others: Option<u64>,
 }
 
 impl Comparison {
@@ -131,28 +133,29 @@ impl Comparison {
         self.at == 1
     }
 
-    /// What the other place brings, once that is known; nothing if it cannot be told.
-    fn turned(&mut self, work: Work, time: Duration) -> Option<Option<Gain>> {
+    /// What the other place brings, once that is known; nothing if it cannot be told. With `early`
+    /// as soon as it has lost by what it brings itself.
+    fn turned(&mut self, work: Work, time: Duration, early: bool) -> Option<Option<Gain>> {
+        let others = work.others - self.others.replace(work.others)?;
         self.took += time;
-        if self.at > 0 && self.settled < SETTLE {
-            self.settled += time;
+        if self.at > 0 && !self.settled.holds(SETTLE, SETTLE_TURNS) {
+            self.settled.add(work.own, time);
             return None;
         }
         let [before, ..] = self.legs;
         let leg = &mut self.legs[self.at];
-        leg.add(work, time);
-        if self.at == 1 && leg.own.time >= LEG / 4 {
+        leg.add(work.own, others, time);
+        if early && self.at == 1 && leg.own.holds(LEG / 4, TURNS) {
             let hoped = before.own.rate() * leg.own.time.as_secs_f64();
             let own = leg.own.work as f64 / hoped;
-            let much = CLEAR * (LEAST as f64).max(before.own.mean());
-            if hoped >= much && own < HOPELESS {
+            if hoped >= CLEAR * LEAST as f64 && own < HOPELESS {
                 return Some(Some(Gain { own, all: own }));
             }
         }
-        if !leg.own.holds(LEG) {
+        if !leg.own.is_enough(LEG) {
             return None;
         }
-        (self.at, self.settled) = (self.at + 1, Duration::ZERO);
+        (self.at, self.settled) = (self.at + 1, Tally::default());
         (self.at == self.legs.len()).then(|| self.gain())
     }
 
@@ -162,9 +165,11 @@ impl Comparison {
         if most > STEADY * least {
             return None;
         }
-        let [others_before, others, others_after] = self.legs.map(|leg| leg.others());
-        // What they do by themselves is nobody's gain.
-        let usual = others.clamp(others_before.min(others_after), others_before.max(others_after));
+        let [(before, spread), (others, _), (after, spread_after)] =
+            self.legs.map(|leg| leg.others());
+        // What they do more or less by themselves is nobody's gain.
+        let (low, high) = (before - spread, before + spread);
+        let usual = others.clamp(low.min(after - spread_after), high.max(after + spread_after));
         // Where the load itself has changed meanwhile it has to be better than both.
         Some(Gain { own: other / most, all: (other + others - usual) / most })
     }
@@ -206,7 +211,10 @@ impl Default for Scales {
 impl Scales {
     /// A load begins, where that of before has ended: perhaps within a comparison.
     pub(crate) fn begin(&mut self) {
-        (self.comparison, self.last) = (None, None);
+        if self.comparison.take().is_some() {
+            self.left = self.pause;
+        }
+        (self.last, self.wins) = (None, 0);
         (self.window, self.rate) = (Tally::default(), None);
     }
 
@@ -217,13 +225,14 @@ impl Scales {
         let longest = GAP.max(GAP_PIECE.saturating_mul(pieces));
         let time = now.saturating_duration_since(last).min(longest);
         if let Some(comparison) = &mut self.comparison {
-            let Some(gain) = comparison.turned(work, time) else { return false };
+            let early = self.best == Side::Beside;
+            let Some(gain) = comparison.turned(work, time, early) else { return false };
             let took = comparison.took;
             self.weighed(gain, took);
             return true;
         }
         self.window.add(work.own, time);
-        if self.window.holds(WINDOW) {
+        if self.window.is_enough(WINDOW) {
             let rate = std::mem::take(&mut self.window).rate();
             let factor = self.rate.replace(rate).map_or(1.0, |before| rate / before);
             if !(1.0 / CHANGED..=CHANGED).contains(&factor) {
@@ -240,24 +249,31 @@ impl Scales {
 
     fn weighed(&mut self, gain: Option<Gain>, took: Duration) {
         self.comparison = None;
-        let won = gain.map(|gain| match self.best {
-            // Nor by what others lose: who comes to where they are takes their time.
-            Side::Beside => gain.own >= WORTH && gain.all >= 1.0,
-            Side::Elsewhere => gain.own >= 1.0 || gain.all >= WORTH,
-        });
+        let (other, won, certain) = match self.best {
+            // Not by what others lose: who comes to where they are takes their time.
+            Side::Beside => {
+                let won = gain.map(|gain| gain.own >= WORTH && gain.all >= 1.0);
+                (Side::Elsewhere, won, false)
+            }
+            Side::Elsewhere => {
+                let won = gain.map(|gain| gain.own >= 1.0 || gain.all >= WORTH);
+                (Side::Beside, won, gain.is_some_and(|gain| gain.own >= 1.0))
+            }
+        };
         match won {
             None => {}
             Some(false) => (self.wins, self.pause) = (0, (self.pause * 2).min(PAUSE_MAX)),
             Some(true) => {
                 (self.wins, self.pause) = (self.wins + 1, PAUSE);
-                if self.best == Side::Elsewhere {
-                    (self.best, self.wins) = (Side::Beside, 0);
-                } else if self.wins >= WINS {
-                    (self.best, self.wins) = (Side::Elsewhere, 0);
+                if certain || self.wins >= WINS {
+                    (self.best, self.wins) = (other, 0);
                 }
             }
         }
-        self.spare = if won == Some(true) { Duration::ZERO } else { took * SPARE };
+        self.spare = match won {
+            Some(true) => Duration::ZERO,
+            _ => (took * SPARE).min(PAUSE_MAX),
+        };
         self.left = self.pause.max(self.spare);
         (self.window, self.rate) = (Tally::default(), None);
     }
@@ -337,19 +353,22 @@ mod tests {
             let mut load = Load::new();
             let mut others = 0;
             for _ in 0..10_000 {
-                let (own, theirs) = match load.scales.side() {
-                    Side::Beside => (20, 20),
-                    Side::Elsewhere => (20 + gains, 20 - lose),
+                // In turns of other lengths.
+                let (own, theirs, parts) = match load.scales.side() {
+                    Side::Beside => (20, 80, 4),
+                    Side::Elsewhere => (20 + gains, 80 - lose, 1),
                 };
-                others += theirs;
-                load.now += MS / 5;
-                load.scales.turned(Work { own, others }, load.now);
+                for _ in 0..parts {
+                    others += theirs / parts;
+                    load.now += MS / 5 / u32::try_from(parts).unwrap();
+                    load.scales.turned(Work { own: own / parts, others }, load.now);
+                }
             }
             load.scales.best
         };
-        assert_eq!(serve(6, 0), Side::Elsewhere);
-        assert_eq!(serve(6, 3), Side::Elsewhere);
-        assert_eq!(serve(6, 9), Side::Beside);
+        assert_eq!(serve(8, 0), Side::Elsewhere);
+        assert_eq!(serve(8, 8), Side::Elsewhere);
+        assert_eq!(serve(8, 16), Side::Beside);
     }
 
     #[test]
@@ -357,22 +376,23 @@ mod tests {
         let mut scales = Scales { best: Side::Elsewhere, ..Scales::default() };
         scales.weighed(Some(Gain { own: 0.9, all: 1.05 }), MS);
         assert_eq!(scales.best, Side::Elsewhere);
-        scales.weighed(Some(Gain { own: 0.9, all: 1.2 }), MS);
+        let others_gain = Some(Gain { own: 0.5, all: 1.2 });
+        scales.weighed(others_gain, MS);
+        assert_eq!(scales.best, Side::Elsewhere, "not by chance");
+        scales.weighed(others_gain, MS);
         assert_eq!(scales.best, Side::Beside);
     }
 
     #[test]
     fn others_who_do_more_or_less_by_themselves_do_not_count() {
-        let leg = |own, others| Leg {
-            own: Tally { work: own, time: MS, turns: 9 },
-            began: Some(0),
-            others,
-        };
+        let leg = |own, others| Leg { own: Tally { work: own, time: MS, turns: 9 }, others };
         let gain = |legs| Comparison { legs, ..Comparison::default() }.gain();
         let same = Some(Gain { own: 1.2, all: 1.2 });
         assert_eq!(gain([leg(100, 900), leg(120, 700), leg(100, 500)]), same);
-        let less = Some(Gain { own: 1.2, all: 0.2 });
-        assert_eq!(gain([leg(100, 900), leg(120, 400), leg(100, 500)]), less);
+        assert_eq!(gain([leg(100, 900), leg(120, 400), leg(100, 400)]), same);
+        assert_eq!(gain([leg(100, 400), leg(120, 381), leg(100, 400)]), same, "as ever");
+        let less = Some(Gain { own: 1.2, all: 0.4 });
+        assert_eq!(gain([leg(100, 900), leg(120, 300), leg(100, 400)]), less);
         assert_eq!(gain([leg(100, 0), leg(300, 0), leg(140, 0)]), None, "what does it prove?");
     }
 

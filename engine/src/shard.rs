@@ -128,8 +128,9 @@ where
         self.local.desk.push(&mut self.ring, |index| Kind::File.key(index))?;
         let pending = self.transport.pending();
         let wait = if self.ready.is_empty() { pending.wait() } else { 0 };
-        if !self.placement.gathers(&mut self.ring)? {
-            let (member, idle) = (self.placement.member(), self.local.desk.is_idle());
+        let idle = self.local.desk.is_idle();
+        if !(idle && self.placement.gathers(&mut self.ring)?) {
+            let member = self.placement.member();
             if member.turn(&mut self.ring, wait, pending.armed, idle, &mut self.awake)? {
                 self.local.stats.busy_polled.add(1);
             }

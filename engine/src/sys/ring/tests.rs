@@ -181,7 +181,6 @@ fn a_ring_with_operations_is_watched_awake_too() {
     assert_eq!(taken(&mut ring, 2), [(1, 1), (2, 1)]);
 }
 
-/// Messages that are there each time keep nobody waiting who rings.
 #[test]
 fn what_has_come_is_gathered_before_what_was_pushed_is_submitted() {
     let Some(mut ring) = some_ring() else { return eprintln!("SKIPPED: no ring") };
@@ -209,6 +208,7 @@ fn what_has_come_is_gathered_before_what_was_pushed_is_submitted() {
     assert_eq!(taken(&mut ring, 1), [(1, 1)]);
 }
 
+/// Messages that are there each time keep nobody waiting who rings.
 #[test]
 fn the_bell_is_heard_through_a_backlog() {
     for mut ring in some_ring().into_iter().chain([Ring::plain()]) {
