@@ -1,5 +1,6 @@
-//! Runs rows: all contenders of a row are mounted, then take turns, round after round, forth and
-//! back (A B C, C B A), so that what disturbs the machine disturbs all alike.
+//! Runs rows: all contenders of a row are mounted, in an order by chance, then take turns, round
+//! after round, forth and back (A B C, C B A), so that what disturbs the machine disturbs all
+//! alike.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -98,7 +99,10 @@ impl Runner {
         let work = self.work.join("row");
         let disk = self.disk.join("row");
         let clean = Clean(vec![work.clone(), disk.clone()]);
-        for (number, contender) in self.contenders(row).into_iter().enumerate() {
+        // What memory a machine has for who is mounted first is not always as good as the next.
+        let mut contenders = self.contenders(row);
+        fastrand::shuffle(&mut contenders);
+        for (number, contender) in contenders.into_iter().enumerate() {
             bar.set_message(format!("{} {}", row.name, contender.name));
             let base = if row.group == Group::Disk { &disk } else { &work };
             let backing = base.join(format!("backing{number}"));
