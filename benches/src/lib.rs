@@ -11,6 +11,7 @@
 //! [`codec`] and [`served`] are apart: for the counts of instructions that
 //! `scripts/count-instructions` makes.
 
+pub mod agreement;
 pub mod building;
 pub mod child;
 pub mod codec;

@@ -16,7 +16,7 @@ use fusewire_benches::machine::{self, Machine};
 use fusewire_benches::matrix::{self, Group, Row};
 use fusewire_benches::results::{FORMAT, Run};
 use fusewire_benches::runner::Runner;
-use fusewire_benches::{Failure, compare, load, model, page, table};
+use fusewire_benches::{Failure, agreement, compare, load, model, page, table};
 
 /// Paired and interleaved measurements of fusewire, its peers and its limits
 #[derive(Debug, Parser)]
@@ -51,12 +51,15 @@ struct Args {
     /// Measure nothing: compare two runs that --json has written
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
     compare: Option<Vec<PathBuf>>,
+    /// Measure nothing: how far several runs of the same rows agree, and what they say together
+    #[arg(long, num_args = 2.., value_name = "FILE", conflicts_with = "compare")]
+    agree: Option<Vec<PathBuf>>,
     /// Measure nothing: make the table and the page of a run that --json has written
-    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "agree"])]
     show: Option<PathBuf>,
     /// Measure nothing: how cost grows in a run that --json has written, and how well that is
     /// foreseen
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "show"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "agree", "show"])]
     model: Option<PathBuf>,
     /// A directory on a disk, for the rows of mirror-disk
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
@@ -109,6 +112,10 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Failure> {
     if let Some([before, after]) = args.compare.as_deref() {
         return say(&compare::text(&Run::read(before)?, &Run::read(after)?));
+    }
+    if let Some(files) = &args.agree {
+        let runs: Vec<Run> = files.iter().map(|file| Run::read(file)).collect::<Result<_, _>>()?;
+        return say(&agreement::text(&runs));
     }
     if let Some(file) = &args.show {
         return tell(args, &Run::read(file)?);
