@@ -264,13 +264,16 @@ mod tests {
         let there = thread::spawn("test", || sched_getaffinity(THIS)).unwrap();
         assert_eq!(there.join().unwrap(), Ok(home));
         let away = among(home, Place::Off(cpu)).unwrap();
+        let mut was_away = false;
         for _ in 0..3 {
             serves_until(&mut placement, cpu, false);
             assert_eq!(sched_getaffinity(THIS), Ok(home), "to see how that would be");
-            assert!(away.is_set(sched_getcpu().unwrap()).unwrap());
+            was_away |= away.is_set(sched_getcpu().unwrap()).unwrap();
             serves_until(&mut placement, cpu, true);
             assert_eq!(sched_getaffinity(THIS), Ok(only));
         }
+        // Free to go back, it may have been moved by the scheduler, but hardly each time.
+        assert!(was_away);
         serves(&mut placement, CpuSet::count(), 1);
         assert!(!placement.member.has_joined(), "he moved");
         assert_eq!(sched_getaffinity(THIS), Ok(home));
