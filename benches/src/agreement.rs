@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::results::{RowResult, Run};
+use crate::results::Run;
 use crate::statistics::{Spread, geometric_mean, median};
 use crate::table::{best, families, is_ours};
 
@@ -45,17 +45,16 @@ pub fn together(runs: &[Run]) -> Vec<Together<'_>> {
     for ours in families(first) {
         for other in first.names().filter(|name| !is_ours(name)) {
             let medians = |name: &str| -> Option<Vec<f64>> {
-                let row = |run: &'_ Run| -> Option<f64> {
-                    let row: &RowResult = run.rows.iter().find(|row| row.name == name)?;
+                let row = |run: &Run| -> Option<f64> {
+                    let row = run.rows.iter().find(|row| row.name == name)?;
                     best(row, ours, other).map(|ratio| ratio.spread.median)
                 };
                 runs.iter().map(row).collect()
             };
-            let in_all = |row: &'_ RowResult| medians(&row.name);
             let rows: Vec<(&str, Vec<f64>)> = first
                 .rows
                 .iter()
-                .filter_map(|row| Some((row.name.as_str(), in_all(row)?)))
+                .filter_map(|row| Some((row.name.as_str(), medians(&row.name)?)))
                 .collect();
             let of_run = |run: usize| -> Option<f64> {
                 geometric_mean(&rows.iter().map(|(_, medians)| medians[run]).collect::<Vec<_>>())

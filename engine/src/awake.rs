@@ -114,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::sys::arena::Arena;
+    use crate::sys::ring::tests::some_ring;
 
     /// What an eventfd in the place of the device brings.
     fn brings(awake: &mut Awake, ring: &mut Ring, device: &EventFd, after: Duration) -> Vec<i32> {
@@ -159,14 +160,7 @@ mod tests {
 
     #[test]
     fn with_a_ring_it_is_awake_after_a_row_of_short_waits_for_one() {
-        let required = std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_some();
-        let mut ring = match Ring::new(8) {
-            Ok(ring) => ring,
-            Err(why) => {
-                assert!(!required, "no ring: {why}");
-                return eprintln!("SKIPPED: no ring");
-            }
-        };
+        let Some(mut ring) = some_ring() else { return };
         let arena = Arena::new(2, 8192, 4096).unwrap();
         let flags = EfdFlags::EFD_NONBLOCK;
         let devices = [(); 2].map(|()| EventFd::from_value_and_flags(0, flags).unwrap());

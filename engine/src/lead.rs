@@ -280,9 +280,12 @@ impl Member {
 
     /// Whether nobody else is to lead while this one does not.
     pub(crate) fn reserves(&self, does: bool) {
+        if !self.shares() {
+            return;
+        }
         let (lead, this) = (&self.lead, self.index + 1);
         let is = lead.reserved.load(Ordering::Relaxed) == this;
-        if lead.has_leader() && does != is {
+        if does != is {
             let (from, to) = if does { (0, this) } else { (this, 0) };
             // Where another does it is his.
             let _ = lead.reserved.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);

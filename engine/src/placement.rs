@@ -204,6 +204,7 @@ mod tests {
     use super::*;
     use crate::lead::Lead;
     use crate::sys::arena::Arena;
+    use crate::sys::ring::tests::some_ring;
 
     #[test]
     fn places_are_among_those_at_home() {
@@ -293,14 +294,7 @@ mod tests {
 
     #[test]
     fn little_that_is_answered_waits_for_what_has_come_and_once() {
-        let required = std::env::var_os("FUSEWIRE_REQUIRE_MOUNT").is_some();
-        let mut ring = match Ring::new(8) {
-            Ok(ring) => ring,
-            Err(why) => {
-                assert!(!required, "no ring: {why}");
-                return eprintln!("SKIPPED: no ring");
-            }
-        };
+        let Some(mut ring) = some_ring() else { return };
         let (cpu, ..) = cpus();
         let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
         let arena = Arena::new(4, 8192, 4096).unwrap();

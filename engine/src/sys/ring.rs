@@ -389,6 +389,7 @@ impl Ring {
         self.enter_with(count, wait)
     }
 
+    /// Submits so many; all of them if it waits.
     fn enter_with(&mut self, submit: usize, wait: usize) -> io::Result<()> {
         let Backend::Uring(uring) = &mut self.backend else { return Ok(()) };
         self.enters += 1;
@@ -479,4 +480,4 @@ fn with_len(mut entry: Entry128, count: usize) -> Entry128 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
