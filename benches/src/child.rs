@@ -71,14 +71,18 @@ pub struct Timed<C> {
     pub after: C,
 }
 
-/// Becomes a program that ends with the process that started us.
+/// Becomes a program that ends with `parent`, the process that started us.
 ///
 /// # Errors
-/// Where the program does not start; else this does not return.
-pub fn under(program: &OsStr, arguments: &[std::ffi::OsString]) -> Result<(), Failure> {
+/// Where the program does not start, or the parent is gone; else this does not return.
+pub fn under(parent: u32, program: &OsStr, words: &[std::ffi::OsString]) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| format!("prctl: {error}"))?;
-    let error = Command::new(program).args(arguments).exec();
+    // The kernel tells nothing of a parent that was gone before it was asked to.
+    if std::os::unix::process::parent_id() != parent {
+        return Err("the process that started this one is gone".to_owned());
+    }
+    let error = Command::new(program).args(words).exec();
     Err(format!("{}: {error}", program.display()))
 }
 
@@ -87,7 +91,9 @@ impl Tool {
     #[must_use]
     pub fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg("under").arg("--").arg(program).process_group(0).stdin(Stdio::null());
+        let parent = std::process::id().to_string();
+        command.args(["under", "--parent", &parent, "--"]).arg(program);
+        command.process_group(0).stdin(Stdio::null());
         command
     }
 

@@ -253,6 +253,19 @@ fn nothing_runs_on_without_the_tool() {
     assert!(!mounts.contains(bench.place.path().to_str().unwrap()), "{mounts}");
 }
 
+/// A parent may be killed before its child has asked to end with it.
+#[test]
+fn nothing_starts_for_a_tool_that_is_gone() {
+    let own = std::process::id();
+    for (parent, starts) in [(own, true), (own + 1, false)] {
+        let words = ["under", "--parent", &parent.to_string(), "--", "echo", "started"];
+        let output = Command::new(TOOL).args(words).output().unwrap();
+        assert_eq!(output.status.success(), starts);
+        assert_eq!(text(&output.stdout), if starts { "started\n" } else { "" });
+        assert_eq!(text(&output.stderr).contains("is gone"), !starts);
+    }
+}
+
 #[test]
 fn what_is_not_known_is_refused() {
     for words in [["--only", "no/such/row"], ["--peers", "somebody"], ["--show", "/no/such/file"]] {

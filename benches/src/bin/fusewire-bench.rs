@@ -88,6 +88,8 @@ enum Internal {
     /// A program that ends with whoever has started it
     #[command(hide = true)]
     Under {
+        #[arg(long)]
+        parent: u32,
         #[arg(required = true, last = true)]
         words: Vec<OsString>,
     },
@@ -97,7 +99,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.internal {
         Some(Internal::Load) => load::serve(),
-        Some(Internal::Under { words }) => child::under(&words[0], &words[1..]),
+        Some(Internal::Under { parent, words }) => child::under(*parent, &words[0], &words[1..]),
         None => run(&args),
     };
     match done {
