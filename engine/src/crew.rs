@@ -356,7 +356,7 @@ impl Seat {
         } else {
             let clone = device::clone(device.as_fd())
                 .map_err(|error| Refusal::Fatal(start("a clone of /dev/fuse", error)))?;
-            Some(DeviceTransport::new(clone, lane, agreement))
+            Some(DeviceTransport::lane(clone, lane, agreement))
         };
         let queues = self.terms.queues(self.shard);
         let depth = self.terms.plan.depth;

@@ -8,12 +8,13 @@ use io_uring::register::Restriction;
 use io_uring::{Submitter, opcode, squeue};
 
 /// Every operation that a ring of ours is given.
-const OPERATIONS: [u8; 8] = [
+const OPERATIONS: [u8; 9] = [
     opcode::AsyncCancel::CODE,
     opcode::Fallocate::CODE,
     opcode::Fsync::CODE,
     opcode::PollAdd::CODE,
     opcode::Read::CODE,
+    opcode::Timeout::CODE,
     opcode::UringCmd80::CODE,
     opcode::Write::CODE,
     opcode::Writev::CODE,

@@ -41,6 +41,9 @@ pub(crate) enum EntryCommand {
     CommitAndFetch = 2,
 }
 
+/// How long a read waits that is not to begin at once.
+static LATER: types::Timespec = types::Timespec::new().nsec(1_000_000);
+
 type Uring = IoUring<Entry128, cqueue::Entry>;
 
 enum Backend {
@@ -122,6 +125,26 @@ impl Ring {
         self.plain.read(key, device.as_raw_fd(), at, len);
     }
 
+    /// The same on a ring, but not before [`LATER`] is over. What ends it early tells so by the
+    /// completion.
+    pub(crate) fn read_frame_later(
+        &mut self,
+        key: Key,
+        device: BorrowedFd<'_>,
+        slot: &Lent,
+    ) -> io::Result<()> {
+        if matches!(self.backend, Backend::Forbidden) {
+            self.read_frame(key, device, slot);
+            return Ok(());
+        }
+        let (at, len) = slot.frame();
+        let flags = types::TimeoutFlags::ETIME_SUCCESS;
+        let wait = opcode::Timeout::new(&LATER).flags(flags).build();
+        let read = opcode::Read::new(types::Fd(device.as_raw_fd()), at, length(len)).build();
+        self.push_first(wait, key)?;
+        self.push(Entry128::from(read.user_data(key)))
+    }
+
     /// Writes a reply to the device from the segments of a slot: `at_once`, unless the ring has
     /// something to do anyway, or in the next turn.
     pub(crate) fn write_reply(
@@ -200,14 +223,18 @@ impl Ring {
         Memory { at, len }: Memory,
         offset: u64,
     ) -> io::Result<()> {
+        let read = opcode::Read::new(types::Fd(fd), at, length(len)).offset(offset).build();
+        self.push_first(read, key)
+    }
+
+    /// Pushes what the next operation waits for. There is one completion for the two.
+    fn push_first(&mut self, first: squeue::Entry, key: Key) -> io::Result<()> {
         // A link does not reach beyond its submission.
         while self.room() < 2 {
             self.make_room()?;
         }
-        let read = opcode::Read::new(types::Fd(fd), at, length(len)).offset(offset).build();
         let flags = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
-        self.push(Entry128::from(read.flags(flags).user_data(key)))?;
-        // One completion for the two.
+        self.push(Entry128::from(first.flags(flags).user_data(key)))?;
         self.in_flight -= 1;
         Ok(())
     }

@@ -44,13 +44,16 @@ pub(crate) struct DeviceTransport {
     fd: OwnedFd,
     agreement: Agreement,
     idle: Vec<usize>,
-    slots: usize,
     armed: usize,
     /// Reads that were armed and that brought something since the last arming.
     was_armed: usize,
     came: usize,
     bytes: usize,
     appetite: Appetite,
+    /// Reads that are armed at most.
+    most: usize,
+    /// Whether the next read is to begin later only.
+    rests: bool,
     leaving: usize,
     refusal: Refusal,
 }
@@ -72,9 +75,9 @@ impl Default for Appetite {
 
 impl Appetite {
     /// A turn is over, in which `came` of the armed reads brought something, so many bytes in all.
-    fn adapt(&mut self, came: usize, bytes: usize, armed: usize, slots: usize) {
+    fn adapt(&mut self, came: usize, bytes: usize, armed: usize, most: usize) {
         let Some(mean) = bytes.checked_div(came) else { return };
-        let most = ARMED_MAX.min(slots).min(TURN_BYTES / mean.max(1)).max(1);
+        let most = most.min(TURN_BYTES / mean.max(1)).max(1);
         if came < armed {
             if self.reads == 2 {
                 self.patience = (self.patience * 2).min(PATIENCE_MAX);
@@ -106,16 +109,27 @@ impl DeviceTransport {
         Self {
             fd,
             agreement: *agreement,
-            slots: slots.len(),
+            most: ARMED_MAX.min(slots.len()),
             idle: slots.rev().collect(),
             armed: 0,
             was_armed: 0,
             came: 0,
             bytes: 0,
             appetite: Appetite::default(),
+            rests: false,
             leaving: 0,
             refusal: Refusal::None,
         }
+    }
+
+    /// The same beside a ring, where little comes.
+    pub(crate) fn lane(fd: OwnedFd, slots: Range<usize>, agreement: &Agreement) -> Self {
+        Self { most: 1, ..Self::new(fd, slots, agreement) }
+    }
+
+    /// What came is not urgent, and more of the same may come soon: it is to come together.
+    pub(super) fn rest(&mut self) {
+        self.rests = true;
     }
 
     fn read_ended(&mut self, arena: &Rc<Arena>, slot: usize, result: i32) -> Arrival {
@@ -195,14 +209,19 @@ const _: () = assert!(FRAME_LEAD == size_of::<InHeader>() + 40, "WRITE data are 
 impl Transport for DeviceTransport {
     fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
         let (came, bytes) = (std::mem::take(&mut self.came), std::mem::take(&mut self.bytes));
-        self.appetite.adapt(came, bytes, self.was_armed, self.slots);
+        self.appetite.adapt(came, bytes, self.was_armed, self.most);
         if self.refusal == Refusal::ThisTurn {
             self.refusal = Refusal::Before;
         }
         while self.armed < self.appetite.reads {
             let Some(slot) = self.idle.pop() else { break };
             let lent = arena.hold(slot).lend();
-            ring.read_frame(Kind::Read.key(slot), self.fd.as_fd(), &lent);
+            let (key, fd) = (Kind::Read.key(slot), self.fd.as_fd());
+            if std::mem::take(&mut self.rests) {
+                ring.read_frame_later(key, fd, &lent)?;
+            } else {
+                ring.read_frame(key, fd, &lent);
+            }
             self.armed += 1;
         }
         self.was_armed = self.armed;
@@ -277,7 +296,7 @@ mod tests {
         let mut turns = 0;
         while !until(appetite) {
             let armed = appetite.reads;
-            appetite.adapt(came(armed), 100 * came(armed), armed, 32);
+            appetite.adapt(came(armed), 100 * came(armed), armed, ARMED_MAX);
             turns += 1;
         }
         turns
@@ -303,7 +322,7 @@ mod tests {
     #[test]
     fn what_brings_no_request_tells_nothing_and_reads_have_slots() {
         let mut appetite = Appetite { reads: 4, ..Appetite::default() };
-        appetite.adapt(0, 0, 4, 32);
+        appetite.adapt(0, 0, 4, ARMED_MAX);
         assert_eq!(appetite.reads, 4);
         appetite.adapt(4, 400, 4, 6);
         assert_eq!(appetite.reads, 6);
@@ -318,11 +337,11 @@ mod tests {
             let mut appetite = Appetite { reads: 2, ..Appetite::default() };
             for _ in 0..1000 {
                 let armed = appetite.reads;
-                appetite.adapt(armed, armed * len, armed, 32);
+                appetite.adapt(armed, armed * len, armed, ARMED_MAX);
             }
             assert_eq!(appetite.reads, most, "{len}");
             appetite.reads = 16;
-            appetite.adapt(15, 15 * len, 16, 32);
+            appetite.adapt(15, 15 * len, 16, ARMED_MAX);
             assert_eq!(appetite.reads, most.min(15), "{len}");
         }
     }

@@ -14,6 +14,7 @@ drills!(
     a_lone_caller_is_met_awake,
     nobody_is_met_awake_where_that_is_not_wanted,
     a_mount_that_nobody_uses_takes_no_cpu,
+    forgets_come_together,
 );
 
 /// Over io_uring a shard joins a lone caller instead, where it may.
@@ -48,6 +49,23 @@ fn a_lone_caller_is_met_awake(transport: Transport) {
         }
         assert!(Instant::now() < deadline, "every request found the daemon asleep");
     }
+    daemon.umount();
+}
+
+/// Nobody waits for a FORGET: beside a ring they wake a shard once in a millisecond at most.
+fn forgets_come_together(transport: Transport) {
+    let mut daemon = Daemon::start(&Setup::new(transport));
+    let start = Instant::now();
+    let script = "cd \"$0\" && for i in $(seq 2000); do : > $i; done && rm *";
+    let run = run_limited(Command::new("sh").args(["-c", script]).arg(daemon.mountpoint()));
+    assert!(run.as_ref().is_ok_and(|(status, _)| status.success()), "{run:?}");
+    let stats = daemon.stats();
+    let most = start.elapsed().as_millis() + 1;
+    let forgets = stats.requests("FORGET") + stats.requests("BATCH_FORGET");
+    println!("{forgets} messages of 2000 files in {most} ms");
+    assert_eq!(stats.requests("UNLINK"), 2000);
+    assert!(forgets > 0);
+    assert!(transport == Transport::Device || u128::from(forgets) <= most);
     daemon.umount();
 }
 

@@ -212,6 +212,27 @@ fn what_has_come_is_gathered_before_what_was_pushed_is_submitted() {
     assert_eq!(taken(&mut ring, 1), [(1, 1)]);
 }
 
+#[test]
+fn a_read_for_later_does_not_begin_before_and_ends_once() {
+    let Some(mut ring) = some_ring() else { return };
+    let (arena, device) = device();
+    device.write(1).unwrap();
+    let start = Instant::now();
+    ring.read_frame_later(1, device.as_fd(), &arena.hold(0).lend()).unwrap();
+    // A timeout ends a wait, too (io_uring/io_uring.h, `io_should_wake`).
+    let came = std::iter::from_fn(|| Some(taken(&mut ring, 1))).take(3).flatten();
+    assert_eq!(came.take(1).collect::<Vec<_>>(), [(1, 8)]);
+    assert!(start.elapsed() >= Duration::from_millis(1));
+    assert_eq!(ring.in_flight, 0);
+    arena.reclaim(0);
+    ring.read_frame_later(2, device.as_fd(), &arena.hold(0).lend()).unwrap();
+    ring.turn(0).unwrap();
+    ring.cancel_all();
+    assert_eq!(taken(&mut ring, 1), [(2, -libc::ECANCELED)]);
+    assert_eq!((taken(&mut ring, 0), ring.in_flight), (vec![], 0));
+    arena.reclaim(0);
+}
+
 /// Messages that are there each time keep nobody waiting who rings.
 #[test]
 fn the_bell_is_heard_through_a_backlog() {
