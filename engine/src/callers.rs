@@ -6,7 +6,7 @@
 //!
 //! Never known here: threads. Neighbours: `placement` moves one; `scales` compares.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::scales::{Scales, Side, Work};
 
@@ -103,7 +103,8 @@ impl Callers {
         self.stance = Stance::New(0);
     }
 
-    pub(crate) fn turned(&mut self, work: Work, now: Instant) {
+    /// See [`Scales::turned`].
+    pub(crate) fn turned(&mut self, work: Work, now: Instant, busy: impl Fn() -> Option<Duration>) {
         let Turn { came, lost } = std::mem::take(&mut self.turn);
         match &mut self.stance {
             Stance::New(turns) if lost => *turns = turns.saturating_sub(LEAVE),
@@ -122,7 +123,7 @@ impl Callers {
             }
             Stance::Known { against } => {
                 *against = against.saturating_sub(u32::from(came));
-                if self.scales.turned(work, now) {
+                if self.scales.turned(work, now, busy) {
                     self.wary = (self.wary / 2).max(JOIN);
                 }
             }
@@ -140,8 +141,6 @@ impl Callers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Turns of one request each.
@@ -159,7 +158,7 @@ mod tests {
         fn turn(&mut self, cpu: Option<usize>, micros: u64) -> Place {
             self.callers.arrived(cpu);
             self.now += Duration::from_micros(micros);
-            self.callers.turned(Work { own: 1, others: 0 }, self.now);
+            self.callers.turned(Work { own: 1, others: 0 }, self.now, || None);
             self.callers.place()
         }
 
@@ -177,7 +176,7 @@ mod tests {
             assert_eq!(turns.turn(Some(3), 10), Place::Anywhere);
         }
         assert_eq!(turns.turn(Some(3), 10), Place::On(3));
-        turns.callers.turned(Work { own: 0, others: 0 }, turns.now);
+        turns.callers.turned(Work { own: 0, others: 0 }, turns.now, || None);
         assert_eq!(turns.callers.place(), Place::On(3), "a turn of nothing tells nothing");
         for _ in 1..JOIN {
             assert_eq!(turns.turn(Some(2), 10), Place::Anywhere, "left at once, as he moved");

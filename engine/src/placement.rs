@@ -113,11 +113,14 @@ impl Placement {
             // What is done now tells nothing about where this one is.
             self.callers.left_out();
         }
-        self.callers.turned(Work { own, others }, now);
+        let shares = self.member.shares();
+        // There others can serve while this one waits, however little it does.
+        let busy = || if shares { None } else { thread::busy() };
+        self.callers.turned(Work { own, others }, now, busy);
         self.member.reserves(self.callers.is_comparing());
         let place = match self.callers.place() {
             // They all have these callers, and elsewhere each of them is free.
-            Place::Off(_) if self.member.shares() => Place::Anywhere,
+            Place::Off(_) if shares => Place::Anywhere,
             place => place,
         };
         let joins = matches!(place, Place::On(_));

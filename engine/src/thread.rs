@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::sys::policy;
@@ -40,6 +42,11 @@ pub(crate) fn spawn<T: Send + 'static>(
     });
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread
+}
+
+/// How long the calling thread has been busy ever.
+pub(crate) fn busy() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
 }
 
 /// The first `line.len()` bytes that the kernel tells of a thread in `/proc`, at once: no more is
