@@ -4,17 +4,17 @@
 
 use fusewire::proto::flags::{SetXattrFlags, XattrFlags};
 use fusewire::proto::op::{SetAttr, SetTime, SetXattr};
-use fusewire::proto::{Attr, Errno, NodeId, Result, Timestamp};
+use fusewire::proto::{Errno, NodeId, Result, Timestamp};
 
 use crate::acl::{self, Acl};
 use crate::clock::now;
 use crate::node::{Node, S_ISGID, State};
 use crate::tree::Memory;
 
-/// Applies what is given; returns all attributes as they are then.
+/// Applies what is given.
 ///
 /// With write-back the kernel sends the times that it keeps, and they are taken as they are.
-pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<Attr> {
+pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<()> {
     let now = now();
     let mut state = node.state.write();
     if let Some(size) = op.size {
@@ -44,7 +44,7 @@ pub(crate) fn set_attributes(node: &Node, op: &SetAttr) -> Result<Attr> {
         state.mtime = at(mtime);
     }
     state.ctime = op.ctime.unwrap_or(now);
-    Ok(node.attr(&state))
+    Ok(())
 }
 
 impl Memory {

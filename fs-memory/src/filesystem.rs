@@ -34,9 +34,11 @@ use crate::tree::{Maker, Memory, NAME_MAX, symlink_body};
 
 /// How long the kernel may keep what it is told: for ever.
 const VALID: Duration = Duration::from_secs(u32::MAX as u64);
-/// The same for attributes of files with data: while one is open the kernel does not know how many
-/// blocks its pages have taken here (`fs/fuse/file.c, fuse_flush` asks again at close only).
-const FILE_VALID: Duration = Duration::from_secs(1);
+/// The same for attributes that change here without the kernel's knowledge: set-id bits that a
+/// change of the data takes away, and with write-back, while a file is open, how many blocks its
+/// pages have taken (`fs/fuse/file.c, fuse_flush` asks again at close only, and only without
+/// write-back `fuse_writepage_end` does).
+const UNKNOWN_VALID: Duration = Duration::from_secs(1);
 const BLOCK: u32 = 4096;
 
 /// One shard's hold of a [`Memory`].
@@ -98,22 +100,28 @@ fn file_body(limits: &Arc<Limits>, _: NodeId) -> Result<Body> {
     Ok(Body::File(Data::new(limits)))
 }
 
-fn entry_of(node: &Node, state: &State) -> Entry {
+fn entry_of(cx: &Context<'_>, node: &Node, state: &State) -> Entry {
     Entry {
         nodeid: node.id,
         generation: Generation(0),
         entry_valid: VALID,
-        attr_valid: attr_valid(node),
+        attr_valid: attr_valid(cx, node, state),
         attr: node.attr(state),
     }
 }
 
-fn attr_valid(node: &Node) -> Duration {
-    if node.kind == S_IFREG { FILE_VALID } else { VALID }
+fn attr_valid(cx: &Context<'_>, node: &Node, state: &State) -> Duration {
+    let changes = node.kind == S_IFREG && (has_writeback(cx) || state.has_privileges());
+    if changes { UNKNOWN_VALID } else { VALID }
 }
 
-fn entry(node: &Node) -> Entry {
-    entry_of(node, &node.state.read())
+fn entry(cx: &Context<'_>, node: &Node) -> Entry {
+    entry_of(cx, node, &node.state.read())
+}
+
+fn attributes(cx: &Context<'_>, node: &Node) -> Attributes {
+    let state = node.state.read();
+    Attributes { valid: attr_valid(cx, node, &state), attr: node.attr(&state) }
 }
 
 fn opened(node: NodeId) -> Opened {
@@ -132,7 +140,7 @@ impl Filesystem for MemoryFs {
         .union(InitFlags::ALLOW_IDMAP);
 
     async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {
-        self.memory.lookup(cx.node(), op.name.as_bytes()).map(|node| entry(&node))
+        self.memory.lookup(cx.node(), op.name.as_bytes()).map(|node| entry(cx, &node))
     }
 
     fn forget(&self, node: NodeId, lookups: LookupCount) {
@@ -140,15 +148,13 @@ impl Filesystem for MemoryFs {
     }
 
     async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
-        let node = self.memory.table.get(cx.node())?;
-        let attr = node.attr(&node.state.read());
-        Ok(Attributes { valid: attr_valid(&node), attr })
+        Ok(attributes(cx, &*self.memory.table.get(cx.node())?))
     }
 
     async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
         let node = self.memory.table.get(cx.node())?;
-        let attr = set_attributes(&node, &op)?;
-        Ok(Attributes { valid: attr_valid(&node), attr })
+        set_attributes(&node, &op)?;
+        Ok(attributes(cx, &node))
     }
 
     async fn readlink(&self, cx: &Context<'_>, _: ReadLink, out: &mut ReadBuf<'_>) -> Result<()> {
@@ -164,7 +170,7 @@ impl Filesystem for MemoryFs {
     async fn symlink(&self, cx: &Context<'_>, op: Symlink<'_>) -> Result<Entry> {
         let maker = Self::maker(cx, S_IFLNK | 0o777, 0);
         let body = |limits: &Arc<Limits>, _| symlink_body(op.target, limits);
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
     }
 
     async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
@@ -177,13 +183,13 @@ impl Filesystem for MemoryFs {
             FileType::CHARACTER_DEVICE | FileType::BLOCK_DEVICE => Ok(Body::Special),
             _ => Err(Errno::EINVAL),
         };
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
     }
 
     async fn mkdir(&self, cx: &Context<'_>, op: MkDir<'_>) -> Result<Entry> {
         let maker = Self::maker(cx, S_IFDIR | op.mode.permissions(), op.umask);
         let body = |_: &Arc<Limits>, _| Ok(Body::Directory(Directory::new(cx.node())));
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(&node))
+        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
     }
 
     async fn unlink(&self, cx: &Context<'_>, op: Unlink<'_>) -> Result<()> {
@@ -201,7 +207,7 @@ impl Filesystem for MemoryFs {
     }
 
     async fn link(&self, cx: &Context<'_>, op: Link<'_>) -> Result<Entry> {
-        self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| entry(&node))
+        self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| entry(cx, &node))
     }
 
     /// Reads out of the page cache never come here, so opening for reading counts as access.
@@ -329,7 +335,7 @@ impl Filesystem for MemoryFs {
         for (cookie, name, target) in directory.after(op.offset) {
             // A name keeps its node; an error here would take lookups along that were counted.
             let Ok(child) = self.memory.table.get(target.node) else { continue };
-            if !out.add(Some(&entry(&child)), child.id.0, cookie, target.kind, name) {
+            if !out.add(Some(&entry(cx, &child)), child.id.0, cookie, target.kind, name) {
                 break;
             }
             // Under the directory's lock, as in a lookup.
@@ -347,14 +353,14 @@ impl Filesystem for MemoryFs {
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
         let node = Self::create(self, cx, &op)?;
         node.opened(op.flags);
-        Ok((entry(&node), opened(node.id)))
+        Ok((entry(cx, &node), opened(node.id)))
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
         let maker = Self::maker(cx, S_IFREG | op.mode.permissions(), op.umask);
         let node = self.memory.make_nameless(cx.node(), maker, &file_body)?;
         node.opened(op.flags);
-        Ok((entry(&node), opened(node.id)))
+        Ok((entry(cx, &node), opened(node.id)))
     }
 
     async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {
@@ -380,7 +386,7 @@ impl Filesystem for MemoryFs {
 
     async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {
         let node = self.memory.table.get(cx.node())?;
-        let attr = node.attr(&node.state.read());
+        let Attributes { valid, attr } = attributes(cx, &node);
         let statx = StatxValues {
             mask: StatxMask::BASIC_STATS | StatxMask::BTIME,
             blksize: attr.blksize,
@@ -400,6 +406,6 @@ impl Filesystem for MemoryFs {
             rdev_minor: attr.rdev & 0xff | attr.rdev >> 12 & 0xfff00,
             ..StatxValues::default()
         };
-        Ok(StatxAttributes { valid: attr_valid(&node), statx, ..StatxAttributes::default() })
+        Ok(StatxAttributes { valid, statx, ..StatxAttributes::default() })
     }
 }

@@ -37,6 +37,7 @@ mod promise_12_writeback_is_faster;
 mod promise_13_nothing_hides_dirty_data;
 mod promise_14_late_write;
 
+mod asking;
 mod attributes;
 mod filesystem;
 mod stress;
