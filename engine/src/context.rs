@@ -26,6 +26,8 @@ use crate::slot::SlotId;
 pub(crate) struct Marks {
     interrupted: Cell<bool>,
     pub(crate) detached: Cell<bool>,
+    /// Whether more of the same may come later.
+    pub(crate) unhurried: Cell<bool>,
     /// Whoever waits in [`Context::interrupted`].
     waiting: RefCell<Vec<Waker>>,
     #[cfg(debug_assertions)]
@@ -37,6 +39,7 @@ impl Marks {
     pub(crate) fn reset(&self) {
         self.interrupted.set(false);
         self.detached.set(false);
+        self.unhurried.set(false);
         self.waiting.borrow_mut().clear();
         #[cfg(debug_assertions)]
         self.review.reset();

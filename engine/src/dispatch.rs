@@ -41,6 +41,9 @@ fn filled(answer: Result<()>, finish: impl FnOnce() -> Outcome) -> Outcome {
     }
 }
 
+/// Behind so many forgets in a message there may be more.
+const MANY: usize = 256;
+
 impl<F: Filesystem> Service for Serve<F> {
     fn start(&self, agreement: &Agreement, notifier: &Notifier) -> io::Result<()> {
         self.0.start(agreement, notifier)
@@ -52,12 +55,14 @@ impl<F: Filesystem> Service for Serve<F> {
             Operation::Lookup(op) => outcome(fs.lookup(cx, op).await, Reply::Entry),
             Operation::Forget(op) => {
                 fs.forget(cx.node(), op.lookups);
+                cx.marks.unhurried.set(!fs.needs_forgets());
                 Outcome::Silent
             }
             Operation::BatchForget(op) => {
                 for item in op.items {
                     fs.forget(item.nodeid, item.nlookup);
                 }
+                cx.marks.unhurried.set(op.items.len() < MANY && !fs.needs_forgets());
                 Outcome::Silent
             }
             Operation::GetAttr(op) => outcome(fs.getattr(cx, op).await, Reply::Attributes),

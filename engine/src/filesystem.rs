@@ -82,6 +82,12 @@ pub trait Filesystem: 'static {
     fn forget(&self, node: NodeId, lookups: LookupCount) {
         let _ = (node, lookups);
     }
+    /// Whether what a FORGET gives back is wanted at once, as room that runs short. If not, those
+    /// beside FUSE-over-io_uring come together, up to a millisecond late. Asked after each message
+    /// of them; must not block.
+    fn needs_forgets(&self) -> bool {
+        false
+    }
     handler! {
         /// Reads a node's attributes.
         getattr(GetAttr) -> Attributes

@@ -11,7 +11,7 @@
 //! `lead`. Never known here: what the requests are. Neighbours: `callers` says where; `shard`.
 
 use std::io::Result;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -44,6 +44,8 @@ pub(crate) struct Placement {
     /// Whether the last turn was for more to come.
     gathered: bool,
     whereabouts: Option<Whereabouts>,
+    /// How long the thread has been busy ever; another clock in tests.
+    busy: fn() -> Option<Duration>,
 }
 
 impl Placement {
@@ -61,6 +63,7 @@ impl Placement {
             last: 0,
             gathered: false,
             whereabouts,
+            busy: thread::busy,
         }
     }
 
@@ -115,7 +118,7 @@ impl Placement {
         }
         let shares = self.member.shares();
         // There others can serve while this one waits, however little it does.
-        let busy = || if shares { None } else { thread::busy() };
+        let busy = if shares { || None } else { self.busy };
         self.callers.turned(Work { own, others }, now, busy);
         self.member.reserves(self.callers.is_comparing());
         let place = match self.callers.place() {
@@ -261,6 +264,7 @@ mod tests {
     fn a_thread_goes_and_comes_back_unless_it_is_moved_by_others() {
         let (cpu, only, home) = cpus();
         let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
+        placement.busy = || None;
         serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         assert!(placement.member.has_joined());

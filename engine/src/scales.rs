@@ -43,8 +43,8 @@ const STEADY: f64 = 1.3;
 /// and once is enough unless only others gain.
 const WORTH: f64 = 1.1;
 const WINS: u32 = 2;
-/// Who is busy for less than this part of the time could bring a fifth more elsewhere, at most.
-const LAZY: f64 = 1.0 / 6.0;
+/// Who is busy for less than this part of the time could bring a quarter more elsewhere, at most.
+const LAZY: f64 = 0.2;
 /// From one comparison to the next, at first and at most.
 const PAUSE: Duration = Duration::from_millis(8);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -193,8 +193,8 @@ pub(crate) struct Scales {
     window: Tally,
     /// Of the window before.
     rate: Option<f64>,
-    /// When the window began, and how long the thread had been busy ever.
-    began: Option<(Instant, Duration)>,
+    /// How long the thread had been busy ever when the window began, if that can be told.
+    began: Option<Option<Duration>>,
     /// Whether it was hardly busy in the window before.
     lazy: bool,
     last: Option<Instant>,
@@ -233,8 +233,9 @@ impl Scales {
         (self.began, self.lazy) = (None, false);
     }
 
-    /// So much was done since the last time. Tells whether that has ended a comparison. `busy` says
-    /// for how long the thread has been so ever, where that limits what it does.
+    /// So much was done since the last time. Tells whether that has ended a comparison, or spared
+    /// one. `busy` says for how long the thread has run or waited for its CPU ever, where that
+    /// limits what it does.
     pub(crate) fn turned(
         &mut self,
         work: Work,
@@ -252,17 +253,14 @@ impl Scales {
             self.weighed(gain, took);
             return true;
         }
-        if self.began.is_none() {
-            self.began = busy().map(|busy| (now, busy));
-        }
+        let began = *self.began.get_or_insert_with(&busy);
         self.window.add(work.own, time);
         if self.window.is_enough(WINDOW) {
-            let ends = busy().map(|busy| (now, busy));
-            self.lazy = std::mem::replace(&mut self.began, ends).zip(ends).is_some_and(
-                |((began, before), (now, after))| {
-                    (after - before).as_secs_f64() < LAZY * (now - began).as_secs_f64()
-                },
-            );
+            let ends = busy();
+            let busy = began.zip(ends).map(|(began, ends)| ends.saturating_sub(began));
+            self.lazy =
+                busy.is_some_and(|busy| busy.as_secs_f64() < LAZY * self.window.time.as_secs_f64());
+            self.began = Some(ends);
             let rate = std::mem::take(&mut self.window).rate();
             let factor = self.rate.replace(rate).map_or(1.0, |before| rate / before);
             if !(1.0 / CHANGED..=CHANGED).contains(&factor) {
@@ -271,8 +269,11 @@ impl Scales {
             }
         }
         self.left = self.left.saturating_sub(time);
-        let stays = self.lazy && self.best == Side::Beside;
-        if self.left.is_zero() && !stays {
+        if self.left.is_zero() && self.lazy && self.best == Side::Beside {
+            self.left = self.pause;
+            return true;
+        }
+        if self.left.is_zero() {
             self.comparison = Some(Comparison::default());
         }
         false

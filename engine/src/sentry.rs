@@ -219,13 +219,9 @@ fn can_bring_back() -> bool {
     tried.is_ok_and(|thread| thread.join().unwrap_or(false))
 }
 
-/// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
 fn delays(thread: i32) -> Option<Delays> {
-    let mut line = [0; 128];
-    let told = thread::told(&format!("/proc/self/task/{thread}/schedstat"), &mut line).ok()?;
-    let numbers = str::from_utf8(told).ok()?.split_ascii_whitespace().skip(1);
-    let mut numbers = numbers.map_while(|field| field.parse().ok());
-    Some(Delays { total: Duration::from_nanos(numbers.next()?), times: numbers.next()? })
+    let counted = thread::scheduled(&format!("/proc/self/task/{thread}/schedstat"))?;
+    Some(Delays { total: counted.waited, times: counted.times })
 }
 
 /// Whether a thread of this process runs or could; nothing without a `/proc`.

@@ -300,7 +300,11 @@ where
             sharing: self.transport.shares(slot),
         };
         self.tasks.start(slot, (self.start)(request));
-        self.poll(slot)
+        self.poll(slot)?;
+        if self.local.marks[slot].unhurried.take() {
+            self.transport.rest();
+        }
+        Ok(())
     }
 
     fn poll(&mut self, slot: usize) -> Result<()> {
@@ -487,6 +491,8 @@ where
     fn drain(&mut self) {
         self.tasks.clear();
         self.local.desk.drop_fresh();
+        // What the kernel does not have yet it cannot cancel.
+        let _ = self.ring.turn(0);
         self.ring.cancel_all();
         let until = Instant::now() + DRAIN;
         while self.arena.lent() + self.local.desk.all_in_flight() > 0 {

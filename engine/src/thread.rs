@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::sys::policy;
@@ -44,9 +43,28 @@ pub(crate) fn spawn<T: Send + 'static>(
     thread
 }
 
-/// How long the calling thread has been busy ever.
+/// What the kernel counts of a thread ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scheduled {
+    /// How long it ran, and how long it waited for a CPU.
+    pub(crate) ran: Duration,
+    pub(crate) waited: Duration,
+    /// How often it got one.
+    pub(crate) times: u64,
+}
+
+/// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`: of `task/N` or `thread-self`.
+pub(crate) fn scheduled(path: &str) -> Option<Scheduled> {
+    let mut line = [0; 128];
+    let numbers = str::from_utf8(told(path, &mut line).ok()?).ok()?.split_ascii_whitespace();
+    let mut numbers = numbers.map_while(|field| field.parse().ok());
+    let mut time = || numbers.next().map(Duration::from_nanos);
+    Some(Scheduled { ran: time()?, waited: time()?, times: numbers.next()? })
+}
+
+/// How long the calling thread has run or waited for a CPU ever.
 pub(crate) fn busy() -> Option<Duration> {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+    scheduled("/proc/thread-self/schedstat").map(|counted| counted.ran + counted.waited)
 }
 
 /// The first `line.len()` bytes that the kernel tells of a thread in `/proc`, at once: no more is

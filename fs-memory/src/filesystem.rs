@@ -147,6 +147,10 @@ impl Filesystem for MemoryFs {
         self.memory.forget(node, lookups);
     }
 
+    fn needs_forgets(&self) -> bool {
+        self.memory.limits.are_near()
+    }
+
     async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
         Ok(attributes(cx, &*self.memory.table.get(cx.node())?))
     }

@@ -30,6 +30,10 @@ impl Limit {
         }
     }
 
+    fn left(&self) -> u64 {
+        self.max - self.used.load(Ordering::Relaxed)
+    }
+
     fn give_back(&self, count: u64) {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
@@ -37,6 +41,10 @@ impl Limit {
 
 /// Bytes that become free before anybody is told.
 const MUCH: u64 = 64 << 20;
+
+/// More than all CPUs together take in a few milliseconds.
+const BYTES_SOON: u64 = 256 << 20;
+const INODES_SOON: u64 = 16 << 10;
 
 /// The limits of one filesystem.
 #[derive(Debug)]
@@ -73,6 +81,11 @@ impl Limits {
                 thread.unpark();
             }
         }
+    }
+
+    /// Whether no more is left than may be taken in a few milliseconds.
+    pub(crate) fn are_near(&self) -> bool {
+        self.bytes.left() < BYTES_SOON || self.inodes.left() < INODES_SOON
     }
 
     /// Bytes: all, and those in use.

@@ -112,6 +112,11 @@ impl Filesystem for PassthroughFs {
         self.mirror.table.forget(node, lookups);
     }
 
+    /// A file without a name takes room below until its node goes.
+    fn needs_forgets(&self) -> bool {
+        self.mirror.is_room_short()
+    }
+
     async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
         let node = self.mirror.table.get(cx.node())?;
         let stat = attributes(self.mirror.pin(&node)?.as_fd()).answer()?;

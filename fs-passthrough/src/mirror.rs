@@ -13,7 +13,7 @@ use fusewire::Context;
 use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags};
 use fusewire::proto::notify::Notification;
 use fusewire::proto::{Entry, Errno, Generation, Name, NodeId, Opened, Result};
-use rustix::fs::{AtFlags, OFlags, Statx, unlinkat};
+use rustix::fs::{AtFlags, OFlags, Statx, fstatvfs, unlinkat};
 use rustix::thread::CapabilitySet;
 
 use crate::attributes::{attr, kill_set_id};
@@ -50,7 +50,20 @@ pub struct Mirror {
     watch: OnceLock<Option<Watch>>,
 }
 
+/// More than all CPUs together take in a few milliseconds.
+const BYTES_SOON: u64 = 256 << 20;
+const FILES_SOON: u64 = 16 << 10;
+
 impl Mirror {
+    /// Whether no more room is left below than may be taken in a few milliseconds.
+    pub(crate) fn is_room_short(&self) -> bool {
+        fstatvfs(self.backing.root()).is_ok_and(|room| {
+            let bytes = room.f_bavail.saturating_mul(room.f_frsize);
+            // Some filesystems count no files.
+            bytes < BYTES_SOON || room.f_files > 0 && room.f_favail < FILES_SOON
+        })
+    }
+
     /// Opens the directory `path`.
     ///
     /// # Errors

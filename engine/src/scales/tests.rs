@@ -241,3 +241,11 @@ fn who_is_hardly_busy_stays_beside_and_comes_back() {
     load.runs(100, 20_000, 20_000);
     assert_eq!(load.scales.best, Side::Beside);
 }
+
+#[test]
+fn who_waits_for_his_cpu_is_not_lazy() {
+    // As beside somebody who computes: `busy` counts the wait.
+    let mut load = Load { share: 950, ..Load::new() };
+    load.runs(200, 2_000, 20_000);
+    assert_eq!(load.scales.best, Side::Elsewhere);
+}

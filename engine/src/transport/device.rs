@@ -127,8 +127,8 @@ impl DeviceTransport {
         Self { most: 1, ..Self::new(fd, slots, agreement) }
     }
 
-    /// What came is not urgent, and more of the same may come soon: it is to come together.
-    pub(super) fn rest(&mut self) {
+    /// The next read is to begin later: what comes until then comes together.
+    pub(super) fn pause(&mut self) {
         self.rests = true;
     }
 

@@ -150,6 +150,10 @@ pub(crate) trait Transport {
     /// Whether answers of the slot are sent from where their parts lie.
     fn shares(&self, slot: usize) -> bool;
 
+    /// Messages like the last one are not urgent: where none of another kind come by their way they
+    /// may come together, and later.
+    fn rest(&mut self) {}
+
     /// What a turn may wait for.
     fn pending(&self) -> Pending;
 }

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use fusewire_proto::Opcode;
-use fusewire_proto::abi::{InHeader, OutHeader};
+use fusewire_proto::abi::OutHeader;
 use fusewire_proto::frame;
 use fusewire_proto::negotiate::Agreement;
 
@@ -157,13 +157,6 @@ impl UringTransport {
     }
 }
 
-/// Whether nobody waits for it, and the next message takes all such that come until it is read. To
-/// be woken for each is work for nothing; an INTERRUPT behind one is read later, too.
-fn is_forget(header: &InHeader) -> bool {
-    let opcode = Opcode::from_raw(header.opcode);
-    matches!(opcode, Some(Opcode::Forget | Opcode::BatchForget))
-}
-
 impl Transport for UringTransport {
     fn arm(&mut self, ring: &mut Ring, arena: &Rc<Arena>) -> io::Result<()> {
         self.lane.as_mut().map_or(Ok(()), |lane| lane.arm(ring, arena))
@@ -185,13 +178,7 @@ impl Transport for UringTransport {
                 self.lent -= 1;
                 Ok(Arrival::Unanswered)
             }
-            _ => {
-                let arrival = self.lane().completed(ring, arena, kind, slot, result)?;
-                if matches!(&arrival, Arrival::Request(header, _) if is_forget(header)) {
-                    self.lane().rest();
-                }
-                Ok(arrival)
-            }
+            _ => self.lane().completed(ring, arena, kind, slot, result),
         }
     }
 
@@ -237,6 +224,13 @@ impl Transport for UringTransport {
 
     fn shares(&self, slot: usize) -> bool {
         !self.is_entry(slot)
+    }
+
+    /// An INTERRUPT behind such a message is read later, too.
+    fn rest(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.pause();
+        }
     }
 
     fn pending(&self) -> Pending {
