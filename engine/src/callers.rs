@@ -6,9 +6,10 @@
 //!
 //! Never known here: threads. Neighbours: `placement` moves one; `scales` compares.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::scales::{Scales, Side, Work};
+use crate::thread::Scheduled;
 
 /// Turns with requests from one CPU after which they are joined there.
 const JOIN: u32 = 16;
@@ -104,7 +105,12 @@ impl Callers {
     }
 
     /// See [`Scales::turned`].
-    pub(crate) fn turned(&mut self, work: Work, now: Instant, busy: impl Fn() -> Option<Duration>) {
+    pub(crate) fn turned(
+        &mut self,
+        work: Work,
+        now: Instant,
+        counted: impl Fn() -> Option<Scheduled>,
+    ) {
         let Turn { came, lost } = std::mem::take(&mut self.turn);
         match &mut self.stance {
             Stance::New(turns) if lost => *turns = turns.saturating_sub(LEAVE),
@@ -123,7 +129,7 @@ impl Callers {
             }
             Stance::Known { against } => {
                 *against = against.saturating_sub(u32::from(came));
-                if self.scales.turned(work, now, busy) {
+                if self.scales.turned(work, now, counted) {
                     self.wary = (self.wary / 2).max(JOIN);
                 }
             }
@@ -141,6 +147,8 @@ impl Callers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Turns of one request each.

@@ -11,7 +11,7 @@
 //! `lead`. Never known here: what the requests are. Neighbours: `callers` says where; `shard`.
 
 use std::io::Result;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -20,7 +20,7 @@ use crate::callers::{Callers, Place};
 use crate::lead::{Cpus, Member};
 use crate::scales::Work;
 use crate::sys::ring::Ring;
-use crate::thread;
+use crate::thread::{self, Scheduled};
 use crate::whereabouts::{Caller, Whereabouts};
 
 /// Work of a turn at most whose answers wait for others: data in a cache do not.
@@ -44,8 +44,8 @@ pub(crate) struct Placement {
     /// Whether the last turn was for more to come.
     gathered: bool,
     whereabouts: Option<Whereabouts>,
-    /// How long the thread has been busy ever; another clock in tests.
-    busy: fn() -> Option<Duration>,
+    /// What the kernel counts of the thread; other figures in tests.
+    counted: fn() -> Option<Scheduled>,
 }
 
 impl Placement {
@@ -63,7 +63,7 @@ impl Placement {
             last: 0,
             gathered: false,
             whereabouts,
-            busy: thread::busy,
+            counted: thread::own_scheduled,
         }
     }
 
@@ -118,8 +118,8 @@ impl Placement {
         }
         let shares = self.member.shares();
         // There others can serve while this one waits, however little it does.
-        let busy = if shares { || None } else { self.busy };
-        self.callers.turned(Work { own, others }, now, busy);
+        let counted = if shares { || None } else { self.counted };
+        self.callers.turned(Work { own, others }, now, counted);
         self.member.reserves(self.callers.is_comparing());
         let place = match self.callers.place() {
             // They all have these callers, and elsewhere each of them is free.
@@ -264,7 +264,7 @@ mod tests {
     fn a_thread_goes_and_comes_back_unless_it_is_moved_by_others() {
         let (cpu, only, home) = cpus();
         let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
-        placement.busy = || None;
+        placement.counted = || None;
         serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         assert!(placement.member.has_joined());

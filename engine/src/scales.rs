@@ -3,13 +3,14 @@
 //! Now and then, while one place is used, the other is tried for a millisecond, between two looks
 //! at the first. The more often that has told the same, the longer until the next time; sooner when
 //! the rate has changed much, as the load may be of another kind. Time in which nothing happens
-//! hardly counts: who calls seldom is served alike anywhere. And who is beside callers and hardly
-//! busy stays there: to be busy while they are could not bring much more, and those whom he serves
-//! while he tries wait longer.
+//! hardly counts: who calls seldom is served alike anywhere. And who hardly runs is beside: to run
+//! while callers do could not bring much more, and those whom he serves while he tries wait longer.
 //!
 //! Never known here: the places. Neighbour: `callers`, whose two they are.
 
 use std::time::{Duration, Instant};
+
+use crate::thread::Scheduled;
 
 /// Where to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,10 @@ const STEADY: f64 = 1.3;
 /// and once is enough unless only others gain.
 const WORTH: f64 = 1.1;
 const WINS: u32 = 2;
-/// Who is busy for less than this part of the time could bring a quarter more elsewhere, at most.
+/// Who runs for less than this part of the time could bring a quarter more elsewhere, at most,
 const LAZY: f64 = 0.2;
+/// and waits for his CPU no longer than this each time, as behind those whom he serves.
+const BEHIND: Duration = Duration::from_micros(100);
 /// From one comparison to the next, at first and at most.
 const PAUSE: Duration = Duration::from_millis(8);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -193,8 +196,8 @@ pub(crate) struct Scales {
     window: Tally,
     /// Of the window before.
     rate: Option<f64>,
-    /// How long the thread had been busy ever when the window began, if that can be told.
-    began: Option<Option<Duration>>,
+    /// What had been counted of the thread when the window began, if that can be told.
+    began: Option<Option<Scheduled>>,
     /// Whether it was hardly busy in the window before.
     lazy: bool,
     last: Option<Instant>,
@@ -234,13 +237,13 @@ impl Scales {
     }
 
     /// So much was done since the last time. Tells whether that has ended a comparison, or spared
-    /// one. `busy` says for how long the thread has run or waited for its CPU ever, where that
-    /// limits what it does.
+    /// one. `counted` tells what the kernel has counted of the thread, where that limits what it
+    /// does.
     pub(crate) fn turned(
         &mut self,
         work: Work,
         now: Instant,
-        busy: impl Fn() -> Option<Duration>,
+        counted: impl Fn() -> Option<Scheduled>,
     ) -> bool {
         let last = self.last.replace(now).unwrap_or(now);
         let pieces = u32::try_from(work.own).unwrap_or(u32::MAX);
@@ -253,13 +256,15 @@ impl Scales {
             self.weighed(gain, took);
             return true;
         }
-        let began = *self.began.get_or_insert_with(&busy);
+        let began = *self.began.get_or_insert_with(&counted);
         self.window.add(work.own, time);
         if self.window.is_enough(WINDOW) {
-            let ends = busy();
-            let busy = began.zip(ends).map(|(began, ends)| ends.saturating_sub(began));
-            self.lazy =
-                busy.is_some_and(|busy| busy.as_secs_f64() < LAZY * self.window.time.as_secs_f64());
+            let ends = counted();
+            self.lazy = began.zip(ends).is_some_and(|(began, ends)| {
+                let since = ends.since(began);
+                let part = since.ran.as_secs_f64() / self.window.time.as_secs_f64();
+                part < LAZY && since.delay() < BEHIND
+            });
             self.began = Some(ends);
             let rate = std::mem::take(&mut self.window).rate();
             let factor = self.rate.replace(rate).map_or(1.0, |before| rate / before);
@@ -269,9 +274,13 @@ impl Scales {
             }
         }
         self.left = self.left.saturating_sub(time);
-        if self.left.is_zero() && self.lazy && self.best == Side::Beside {
-            self.left = self.pause;
-            return true;
+        if self.lazy {
+            // It takes less, and who asks for something waits less for it.
+            self.best = Side::Beside;
+            if self.left.is_zero() {
+                self.left = self.pause;
+                return true;
+            }
         }
         if self.left.is_zero() {
             self.comparison = Some(Comparison::default());

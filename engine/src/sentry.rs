@@ -19,7 +19,7 @@ use nix::unistd::gettid;
 
 use crate::lead::{self, Lead, State};
 use crate::sys::policy::{self, THIS};
-use crate::thread;
+use crate::thread::{self, Scheduled};
 use crate::whereabouts::SCOUT;
 
 /// From one look of the sentry to the next: ever longer while all that it looks at moves on.
@@ -129,7 +129,7 @@ struct Seen {
     beat: u64,
     waits: u32,
     rests: u32,
-    delays: Option<Delays>,
+    delays: Option<Scheduled>,
 }
 
 /// What a look at a shard tells.
@@ -148,14 +148,14 @@ impl Seen {
     fn look(
         &mut self,
         beat: u64,
-        delays: Option<Delays>,
+        delays: Option<Scheduled>,
         is_runnable: impl FnOnce() -> bool,
     ) -> Look {
         let since = self.delays.zip(delays).map(|(before, now)| now.since(before));
         // Too few tell too little: they count with the next.
-        if since.is_none_or(|(_, times)| times >= DELAY_MAX.1) {
+        if since.is_none_or(|since| since.times >= DELAY_MAX.1) {
             self.delays = delays;
-            if since.is_some_and(|(delay, _)| delay > DELAY_MAX.0) {
+            if since.is_some_and(|since| since.delay() > DELAY_MAX.0) {
                 return Look::Waits;
             }
         }
@@ -173,22 +173,6 @@ impl Seen {
             return Look::Stands;
         }
         if self.waits > 0 { Look::Waits } else { Look::Rests }
-    }
-}
-
-/// How long a thread has waited for a CPU, and how often it got one.
-#[derive(Clone, Copy, Debug)]
-struct Delays {
-    total: Duration,
-    times: u64,
-}
-
-impl Delays {
-    /// The average since then, and of how many.
-    fn since(self, before: Self) -> (Duration, u64) {
-        let times = self.times.saturating_sub(before.times);
-        let divisor = u32::try_from(times).unwrap_or(u32::MAX).max(1);
-        (self.total.saturating_sub(before.total) / divisor, times)
     }
 }
 
@@ -219,9 +203,8 @@ fn can_bring_back() -> bool {
     tried.is_ok_and(|thread| thread.join().unwrap_or(false))
 }
 
-fn delays(thread: i32) -> Option<Delays> {
-    let counted = thread::scheduled(&format!("/proc/self/task/{thread}/schedstat"))?;
-    Some(Delays { total: counted.waited, times: counted.times })
+fn delays(thread: i32) -> Option<Scheduled> {
+    thread::scheduled(&format!("/proc/self/task/{thread}/schedstat"))
 }
 
 /// Whether a thread of this process runs or could; nothing without a `/proc`.
@@ -244,7 +227,7 @@ mod tests {
         let before = delays(this).unwrap();
         std::thread::sleep(Duration::from_millis(5));
         let now = delays(this).unwrap();
-        assert!(now.since(before).1 > 0, "{now:?}");
+        assert!(now.since(before).times > 0, "{now:?}");
         assert!(is_runnable(i32::MAX).is_none() && delays(i32::MAX).is_none());
     }
 
@@ -253,7 +236,8 @@ mod tests {
     fn looks(first: u64, step: u64, wait: Duration, is_runnable: bool) -> (u32, Look) {
         let mut seen = Seen::default();
         for count in 0..100 {
-            let delays = Delays { total: wait * 2 * count, times: 2 * u64::from(count) };
+            let (waited, times) = (wait * 2 * count, 2 * u64::from(count));
+            let delays = Scheduled { waited, times, ..Scheduled::default() };
             let beat = first + step * u64::from(count);
             match seen.look(beat, Some(delays), || is_runnable) {
                 Look::MovesOn | Look::Stands => {}

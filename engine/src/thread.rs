@@ -44,13 +44,29 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// What the kernel counts of a thread ever.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scheduled {
     /// How long it ran, and how long it waited for a CPU.
     pub(crate) ran: Duration,
     pub(crate) waited: Duration,
     /// How often it got one.
     pub(crate) times: u64,
+}
+
+impl Scheduled {
+    /// What has been counted since then.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            ran: self.ran.saturating_sub(before.ran),
+            waited: self.waited.saturating_sub(before.waited),
+            times: self.times.saturating_sub(before.times),
+        }
+    }
+
+    /// How long it waited for a CPU each time, on average.
+    pub(crate) fn delay(self) -> Duration {
+        self.waited / u32::try_from(self.times).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 /// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`: of `task/N` or `thread-self`.
@@ -62,9 +78,9 @@ pub(crate) fn scheduled(path: &str) -> Option<Scheduled> {
     Some(Scheduled { ran: time()?, waited: time()?, times: numbers.next()? })
 }
 
-/// How long the calling thread has run or waited for a CPU ever.
-pub(crate) fn busy() -> Option<Duration> {
-    scheduled("/proc/thread-self/schedstat").map(|counted| counted.ran + counted.waited)
+/// The same of the calling thread.
+pub(crate) fn own_scheduled() -> Option<Scheduled> {
+    scheduled("/proc/thread-self/schedstat")
 }
 
 /// The first `line.len()` bytes that the kernel tells of a thread in `/proc`, at once: no more is
