@@ -29,6 +29,8 @@ const SETTLE: Duration = Duration::from_micros(300);
 const SETTLE_TURNS: u32 = 4;
 /// What a place is judged by: so long,
 const LEG: Duration = MS;
+/// longer where others do something, too: who of many gets a CPU changes every few milliseconds,
+const LEG_AMONG_OTHERS: Duration = Duration::from_millis(4);
 /// so much work,
 const LEAST: u64 = 16;
 /// and so many turns with work: one of large requests may be longer than all of that.
@@ -159,7 +161,7 @@ impl Comparison {
                 return Some(Some(Gain { own, all: own }));
             }
         }
-        if !leg.own.is_enough(LEG) {
+        if !leg.own.is_enough(if leg.others > 0 { LEG_AMONG_OTHERS } else { LEG }) {
             return None;
         }
         (self.at, self.settled) = (self.at + 1, Tally::default());
@@ -293,7 +295,7 @@ impl Scales {
         let (other, won, certain) = match self.best {
             // Not by what others lose: who comes to where they are takes their time.
             Side::Beside => {
-                let won = gain.map(|gain| gain.own >= WORTH && gain.all >= 1.0);
+                let won = gain.map(|gain| gain.own.min(gain.all) >= WORTH);
                 (Side::Elsewhere, won, false)
             }
             Side::Elsewhere => {

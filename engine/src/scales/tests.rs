@@ -107,6 +107,15 @@ fn who_costs_others_more_than_it_is_worth_comes_back() {
 }
 
 #[test]
+fn who_gains_what_others_lose_stays() {
+    let mut scales = Scales::default();
+    for _ in 0..10 {
+        scales.weighed(Some(Gain { own: 1.4, all: 1.05 }), MS);
+    }
+    assert_eq!((scales.best, scales.wins), (Side::Beside, 0));
+}
+
+#[test]
 fn others_who_do_more_or_less_by_themselves_do_not_count() {
     let leg = |own, others| Leg { own: Tally { work: own, time: MS, turns: 9 }, others };
     let gain = |legs| Comparison { legs, ..Comparison::default() }.gain();
