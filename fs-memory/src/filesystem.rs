@@ -32,13 +32,16 @@ use crate::node::{Body, Node, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, State};
 use crate::rename::Place;
 use crate::tree::{Maker, Memory, NAME_MAX, symlink_body};
 
-/// How long the kernel may keep what it is told: for ever.
+/// How long the kernel may keep what it is told of names, and of all but files: for ever.
 const VALID: Duration = Duration::from_secs(u32::MAX as u64);
-/// The same for attributes that change here without the kernel's knowledge: set-id bits that a
-/// change of the data takes away, and with write-back, while a file is open, how many blocks its
-/// pages have taken (`fs/fuse/file.c, fuse_flush` asks again at close only, and only without
-/// write-back `fuse_writepage_end` does).
+/// The same for the attributes of files that only requests change. Not for ever: an answer may
+/// reach the kernel's cache after a change that it does not know of yet.
+const SETTLED_VALID: Duration = Duration::from_secs(60);
+/// The same for those that change here without the kernel's knowledge.
 const UNKNOWN_VALID: Duration = Duration::from_secs(1);
+/// Since 5.14, at least, the kernel asks again after pages of a mapping were written
+/// (`fs/fuse/file.c, fuse_writepage_end`).
+const ASKS_AFTER_WRITES: u32 = 34;
 const BLOCK: u32 = 4096;
 
 /// One shard's hold of a [`Memory`].
@@ -67,6 +70,43 @@ impl MemoryFs {
             node.state.write().kill_privileges();
         }
         Ok(())
+    }
+
+    /// Whether the kernel knows what becomes of the attributes. It does not know that an open moves
+    /// the access time, that a change of the data takes set-id bits away, when asynchronous writes
+    /// end and, with write-back, how many blocks pages have taken.
+    fn is_settled(&self, cx: &Context<'_>, node: &Node, state: &State) -> bool {
+        !has_writeback(cx)
+            && cx.agreement().minor >= ASKS_AFTER_WRITES
+            && !node.may_be_dirty()
+            && !state.has_privileges()
+            && !self.memory.access_is_due(state, now())
+    }
+
+    fn attr_valid(&self, cx: &Context<'_>, node: &Node, state: &State) -> Duration {
+        if node.kind != S_IFREG {
+            VALID
+        } else if self.is_settled(cx, node, state) {
+            SETTLED_VALID
+        } else {
+            UNKNOWN_VALID
+        }
+    }
+
+    fn attributes(&self, cx: &Context<'_>, node: &Node) -> Attributes {
+        let state = node.state.read();
+        Attributes { valid: self.attr_valid(cx, node, &state), attr: node.attr(&state) }
+    }
+
+    fn entry(&self, cx: &Context<'_>, node: &Node) -> Entry {
+        let Attributes { valid, attr } = self.attributes(cx, node);
+        Entry {
+            nodeid: node.id,
+            generation: Generation(0),
+            entry_valid: VALID,
+            attr_valid: valid,
+            attr,
+        }
     }
 
     fn create(&self, cx: &Context<'_>, op: &Create<'_>) -> Result<Arc<Node>> {
@@ -100,30 +140,6 @@ fn file_body(limits: &Arc<Limits>, _: NodeId) -> Result<Body> {
     Ok(Body::File(Data::new(limits)))
 }
 
-fn entry_of(cx: &Context<'_>, node: &Node, state: &State) -> Entry {
-    Entry {
-        nodeid: node.id,
-        generation: Generation(0),
-        entry_valid: VALID,
-        attr_valid: attr_valid(cx, node, state),
-        attr: node.attr(state),
-    }
-}
-
-fn attr_valid(cx: &Context<'_>, node: &Node, state: &State) -> Duration {
-    let changes = node.kind == S_IFREG && (has_writeback(cx) || state.has_privileges());
-    if changes { UNKNOWN_VALID } else { VALID }
-}
-
-fn entry(cx: &Context<'_>, node: &Node) -> Entry {
-    entry_of(cx, node, &node.state.read())
-}
-
-fn attributes(cx: &Context<'_>, node: &Node) -> Attributes {
-    let state = node.state.read();
-    Attributes { valid: attr_valid(cx, node, &state), attr: node.attr(&state) }
-}
-
 fn opened(node: NodeId) -> Opened {
     Opened { fh: Fh(node.0), flags: FOpenFlags::KEEP_CACHE, ..Opened::default() }
 }
@@ -140,7 +156,7 @@ impl Filesystem for MemoryFs {
         .union(InitFlags::ALLOW_IDMAP);
 
     async fn lookup(&self, cx: &Context<'_>, op: Lookup<'_>) -> Result<Entry> {
-        self.memory.lookup(cx.node(), op.name.as_bytes()).map(|node| entry(cx, &node))
+        self.memory.lookup(cx.node(), op.name.as_bytes()).map(|node| self.entry(cx, &node))
     }
 
     fn forget(&self, node: NodeId, lookups: LookupCount) {
@@ -152,13 +168,13 @@ impl Filesystem for MemoryFs {
     }
 
     async fn getattr(&self, cx: &Context<'_>, _: GetAttr) -> Result<Attributes> {
-        Ok(attributes(cx, &*self.memory.table.get(cx.node())?))
+        Ok(self.attributes(cx, &*self.memory.table.get(cx.node())?))
     }
 
     async fn setattr(&self, cx: &Context<'_>, op: SetAttr) -> Result<Attributes> {
         let node = self.memory.table.get(cx.node())?;
         set_attributes(&node, &op)?;
-        Ok(attributes(cx, &node))
+        Ok(self.attributes(cx, &node))
     }
 
     async fn readlink(&self, cx: &Context<'_>, _: ReadLink, out: &mut ReadBuf<'_>) -> Result<()> {
@@ -174,7 +190,9 @@ impl Filesystem for MemoryFs {
     async fn symlink(&self, cx: &Context<'_>, op: Symlink<'_>) -> Result<Entry> {
         let maker = Self::maker(cx, S_IFLNK | 0o777, 0);
         let body = |limits: &Arc<Limits>, _| symlink_body(op.target, limits);
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
+        self.memory
+            .make(cx.node(), op.name.as_bytes(), maker, &body)
+            .map(|node| self.entry(cx, &node))
     }
 
     async fn mknod(&self, cx: &Context<'_>, op: MkNod<'_>) -> Result<Entry> {
@@ -187,13 +205,17 @@ impl Filesystem for MemoryFs {
             FileType::CHARACTER_DEVICE | FileType::BLOCK_DEVICE => Ok(Body::Special),
             _ => Err(Errno::EINVAL),
         };
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
+        self.memory
+            .make(cx.node(), op.name.as_bytes(), maker, &body)
+            .map(|node| self.entry(cx, &node))
     }
 
     async fn mkdir(&self, cx: &Context<'_>, op: MkDir<'_>) -> Result<Entry> {
         let maker = Self::maker(cx, S_IFDIR | op.mode.permissions(), op.umask);
         let body = |_: &Arc<Limits>, _| Ok(Body::Directory(Directory::new(cx.node())));
-        self.memory.make(cx.node(), op.name.as_bytes(), maker, &body).map(|node| entry(cx, &node))
+        self.memory
+            .make(cx.node(), op.name.as_bytes(), maker, &body)
+            .map(|node| self.entry(cx, &node))
     }
 
     async fn unlink(&self, cx: &Context<'_>, op: Unlink<'_>) -> Result<()> {
@@ -211,7 +233,7 @@ impl Filesystem for MemoryFs {
     }
 
     async fn link(&self, cx: &Context<'_>, op: Link<'_>) -> Result<Entry> {
-        self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| entry(cx, &node))
+        self.memory.link(op.source, cx.node(), op.name.as_bytes()).map(|node| self.entry(cx, &node))
     }
 
     /// Reads out of the page cache never come here, so opening for reading counts as access.
@@ -339,7 +361,7 @@ impl Filesystem for MemoryFs {
         for (cookie, name, target) in directory.after(op.offset) {
             // A name keeps its node; an error here would take lookups along that were counted.
             let Ok(child) = self.memory.table.get(target.node) else { continue };
-            if !out.add(Some(&entry(cx, &child)), child.id.0, cookie, target.kind, name) {
+            if !out.add(Some(&self.entry(cx, &child)), child.id.0, cookie, target.kind, name) {
                 break;
             }
             // Under the directory's lock, as in a lookup.
@@ -357,14 +379,14 @@ impl Filesystem for MemoryFs {
     async fn create(&self, cx: &Context<'_>, op: Create<'_>) -> Result<(Entry, Opened)> {
         let node = Self::create(self, cx, &op)?;
         node.opened(op.flags);
-        Ok((entry(cx, &node), opened(node.id)))
+        Ok((self.entry(cx, &node), opened(node.id)))
     }
 
     async fn tmpfile(&self, cx: &Context<'_>, op: TmpFile<'_>) -> Result<(Entry, Opened)> {
         let maker = Self::maker(cx, S_IFREG | op.mode.permissions(), op.umask);
         let node = self.memory.make_nameless(cx.node(), maker, &file_body)?;
         node.opened(op.flags);
-        Ok((entry(cx, &node), opened(node.id)))
+        Ok((self.entry(cx, &node), opened(node.id)))
     }
 
     async fn fallocate(&self, cx: &Context<'_>, op: FAllocate) -> Result<()> {
@@ -390,7 +412,7 @@ impl Filesystem for MemoryFs {
 
     async fn statx(&self, cx: &Context<'_>, _: Statx) -> Result<StatxAttributes> {
         let node = self.memory.table.get(cx.node())?;
-        let Attributes { valid, attr } = attributes(cx, &node);
+        let Attributes { valid, attr } = self.attributes(cx, &node);
         let statx = StatxValues {
             mask: StatxMask::BASIC_STATS | StatxMask::BTIME,
             blksize: attr.blksize,
