@@ -60,6 +60,8 @@ pub struct Context<'a> {
     pub(crate) header: InHeader,
     pub(crate) slot: SlotId,
     pub(crate) marks: &'a Marks,
+    /// Whether messages beside a ring may come together.
+    pub(crate) may_rest: bool,
     pub(crate) agreement: &'a Agreement,
     pub(crate) mailbox: &'a Arc<Mailbox>,
     pub(crate) notifier: &'a Notifier,

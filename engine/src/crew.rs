@@ -309,6 +309,7 @@ impl Seat {
             notifier: self.notifier.clone(),
             stats: Arc::clone(&self.stats),
             marks: (0..slots).map(|_| Marks::default()).collect(),
+            may_rest: self.terms.plan.transport == TransportKind::Uring,
         };
         let peers = Arc::clone(&self.mailboxes);
         let member = Member::new(Arc::clone(&self.lead), self.shard);

@@ -55,14 +55,15 @@ impl<F: Filesystem> Service for Serve<F> {
             Operation::Lookup(op) => outcome(fs.lookup(cx, op).await, Reply::Entry),
             Operation::Forget(op) => {
                 fs.forget(cx.node(), op.lookups);
-                cx.marks.unhurried.set(!fs.needs_forgets());
+                cx.marks.unhurried.set(cx.may_rest && !fs.needs_forgets());
                 Outcome::Silent
             }
             Operation::BatchForget(op) => {
                 for item in op.items {
                     fs.forget(item.nodeid, item.nlookup);
                 }
-                cx.marks.unhurried.set(op.items.len() < MANY && !fs.needs_forgets());
+                let rests = cx.may_rest && op.items.len() < MANY && !fs.needs_forgets();
+                cx.marks.unhurried.set(rests);
                 Outcome::Silent
             }
             Operation::GetAttr(op) => outcome(fs.getattr(cx, op).await, Reply::Attributes),

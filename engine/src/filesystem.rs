@@ -83,8 +83,8 @@ pub trait Filesystem: 'static {
         let _ = (node, lookups);
     }
     /// Whether what a FORGET gives back is wanted at once, as room that runs short. If not, those
-    /// beside FUSE-over-io_uring come together, up to a millisecond late. Asked after each message
-    /// of them; must not block.
+    /// beside FUSE-over-io_uring come together, up to a millisecond late. Asked there after each
+    /// message of them; must not block.
     fn needs_forgets(&self) -> bool {
         false
     }

@@ -10,6 +10,7 @@
 //! on `/dev/fuse`, `whereabouts` finds it. What else becomes of a shard that joins its callers says
 //! `lead`. Never known here: what the requests are. Neighbours: `callers` says where; `shard`.
 
+use std::fs::File;
 use std::io::Result;
 use std::time::Instant;
 
@@ -44,8 +45,8 @@ pub(crate) struct Placement {
     /// Whether the last turn was for more to come.
     gathered: bool,
     whereabouts: Option<Whereabouts>,
-    /// What the kernel counts of the thread; other figures in tests.
-    counted: fn() -> Option<Scheduled>,
+    /// Where the kernel tells what it counts of the thread, opened while there is a `/proc`.
+    counts: Option<File>,
 }
 
 impl Placement {
@@ -63,7 +64,7 @@ impl Placement {
             last: 0,
             gathered: false,
             whereabouts,
-            counted: thread::own_scheduled,
+            counts: File::open("/proc/thread-self/schedstat").ok(),
         }
     }
 
@@ -118,8 +119,8 @@ impl Placement {
         }
         let shares = self.member.shares();
         // There others can serve while this one waits, however little it does.
-        let counted = if shares { || None } else { self.counted };
-        self.callers.turned(Work { own, others }, now, counted);
+        let counts = self.counts.as_ref().filter(|_| !shares);
+        self.callers.turned(Work { own, others }, now, || Scheduled::told(counts?));
         self.member.reserves(self.callers.is_comparing());
         let place = match self.callers.place() {
             // They all have these callers, and elsewhere each of them is free.
@@ -264,7 +265,7 @@ mod tests {
     fn a_thread_goes_and_comes_back_unless_it_is_moved_by_others() {
         let (cpu, only, home) = cpus();
         let mut placement = Placement::new(true, Member::new(Lead::new(1, None), 0), None);
-        placement.counted = || None;
+        placement.counts = None;
         serves(&mut placement, cpu, 100);
         assert_eq!(sched_getaffinity(THIS), Ok(only));
         assert!(placement.member.has_joined());

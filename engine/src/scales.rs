@@ -3,8 +3,9 @@
 //! Now and then, while one place is used, the other is tried for a millisecond, between two looks
 //! at the first. The more often that has told the same, the longer until the next time; sooner when
 //! the rate has changed much, as the load may be of another kind. Time in which nothing happens
-//! hardly counts: who calls seldom is served alike anywhere. And who hardly runs is beside: to run
-//! while callers do could not bring much more, and those whom he serves while he tries wait longer.
+//! hardly counts: who calls seldom is served alike anywhere. And who is beside and hardly runs
+//! stays there: to run while callers do could not bring much more, and those whom he serves while
+//! he tries wait longer.
 //!
 //! Never known here: the places. Neighbour: `callers`, whose two they are.
 
@@ -154,14 +155,15 @@ impl Comparison {
         let [before, ..] = self.legs;
         let leg = &mut self.legs[self.at];
         leg.add(work.own, others, time);
-        if early && self.at == 1 && leg.own.holds(LEG / 4, TURNS) {
+        let length = if leg.others > 0 { LEG_AMONG_OTHERS } else { LEG };
+        if early && self.at == 1 && leg.own.holds(length / 4, TURNS) {
             let hoped = before.own.rate() * leg.own.time.as_secs_f64();
             let own = leg.own.work as f64 / hoped;
             if hoped >= CLEAR * LEAST as f64 && own < HOPELESS {
                 return Some(Some(Gain { own, all: own }));
             }
         }
-        if !leg.own.is_enough(if leg.others > 0 { LEG_AMONG_OTHERS } else { LEG }) {
+        if !leg.own.is_enough(length) {
             return None;
         }
         (self.at, self.settled) = (self.at + 1, Tally::default());
@@ -276,15 +278,12 @@ impl Scales {
             }
         }
         self.left = self.left.saturating_sub(time);
-        if self.lazy {
-            // It takes less, and who asks for something waits less for it.
-            self.best = Side::Beside;
-            if self.left.is_zero() {
-                self.left = self.pause;
-                return true;
-            }
+        if self.lazy && self.best == Side::Beside && self.left.is_zero() {
+            self.left = self.pause;
+            return true;
         }
-        if self.left.is_zero() {
+        // Not before it is known whether it is lazy.
+        if self.left.is_zero() && self.rate.is_some() {
             self.comparison = Some(Comparison::default());
         }
         false

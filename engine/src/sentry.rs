@@ -8,6 +8,7 @@
 //!
 //! Never known here: requests. Neighbours: `lead`; `crew` starts and ends it.
 
+use std::fs::File;
 use std::io::Result;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -204,7 +205,8 @@ fn can_bring_back() -> bool {
 }
 
 fn delays(thread: i32) -> Option<Scheduled> {
-    thread::scheduled(&format!("/proc/self/task/{thread}/schedstat"))
+    let counts = File::open(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    Scheduled::told(&counts)
 }
 
 /// Whether a thread of this process runs or could; nothing without a `/proc`.

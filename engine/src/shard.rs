@@ -491,12 +491,12 @@ where
     fn drain(&mut self) {
         self.tasks.clear();
         self.local.desk.drop_fresh();
-        // What the kernel does not have yet it cannot cancel.
-        let _ = self.ring.turn(0);
-        self.ring.cancel_all();
+        let _ = self.ring.early();
         let until = Instant::now() + DRAIN;
         while self.arena.lent() + self.local.desk.all_in_flight() > 0 {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            // Each time: what it does not have yet, or has not begun, the kernel cannot cancel.
+            self.ring.cancel_all();
             if self.ring.turn_within(1, left).is_err() {
                 break;
             }

@@ -158,6 +158,7 @@ impl Simulation {
             notifier: notifier.clone(),
             stats: Arc::default(),
             marks: (0..SLOTS).map(|_| Marks::default()).collect(),
+            may_rest: false,
         });
         service
             .start(&agreement, &notifier)

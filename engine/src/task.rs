@@ -37,6 +37,8 @@ pub(crate) struct Local {
     pub(crate) lounge: Lounge,
     /// One per slot.
     pub(crate) marks: Box<[Marks]>,
+    /// Whether messages that are not urgent come together, and later.
+    pub(crate) may_rest: bool,
 }
 
 /// A request on its way into a future.
@@ -77,6 +79,7 @@ pub(crate) async fn serve<S: Service>(
         header: request.header,
         slot: request.slot,
         marks,
+        may_rest: local.may_rest,
         agreement: &local.agreement,
         mailbox: &local.mailbox,
         notifier: &local.notifier,

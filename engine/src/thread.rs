@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -54,6 +55,17 @@ pub(crate) struct Scheduled {
 }
 
 impl Scheduled {
+    /// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`: of `task/N` or
+    /// `thread-self`.
+    pub(crate) fn told(counts: &File) -> Option<Self> {
+        let mut line = [0; 128];
+        let len = counts.read_at(&mut line, 0).ok()?;
+        let numbers = str::from_utf8(&line[..len]).ok()?.split_ascii_whitespace();
+        let mut numbers = numbers.map_while(|field| field.parse().ok());
+        let mut time = || numbers.next().map(Duration::from_nanos);
+        Some(Self { ran: time()?, waited: time()?, times: numbers.next()? })
+    }
+
     /// What has been counted since then.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
@@ -67,20 +79,6 @@ impl Scheduled {
     pub(crate) fn delay(self) -> Duration {
         self.waited / u32::try_from(self.times).unwrap_or(u32::MAX).max(1)
     }
-}
-
-/// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`: of `task/N` or `thread-self`.
-pub(crate) fn scheduled(path: &str) -> Option<Scheduled> {
-    let mut line = [0; 128];
-    let numbers = str::from_utf8(told(path, &mut line).ok()?).ok()?.split_ascii_whitespace();
-    let mut numbers = numbers.map_while(|field| field.parse().ok());
-    let mut time = || numbers.next().map(Duration::from_nanos);
-    Some(Scheduled { ran: time()?, waited: time()?, times: numbers.next()? })
-}
-
-/// The same of the calling thread.
-pub(crate) fn own_scheduled() -> Option<Scheduled> {
-    scheduled("/proc/thread-self/schedstat")
 }
 
 /// The first `line.len()` bytes that the kernel tells of a thread in `/proc`, at once: no more is

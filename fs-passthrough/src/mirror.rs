@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fusewire::Context;
 use fusewire::proto::flags::{FOpenFlags, InitFlags, InvalEntryFlags};
 use fusewire::proto::notify::Notification;
 use fusewire::proto::{Entry, Errno, Generation, Name, NodeId, Opened, Result};
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, OFlags, Statx, fstatvfs, unlinkat};
 use rustix::thread::CapabilitySet;
 
@@ -48,20 +49,31 @@ pub struct Mirror {
     pub(crate) options: Options,
     /// Decided when the first shard starts.
     watch: OnceLock<Option<Watch>>,
+    /// Whether room was short, and when.
+    room: Mutex<Option<(Instant, bool)>>,
 }
 
 /// More than all CPUs together take in a few milliseconds.
 const BYTES_SOON: u64 = 256 << 20;
 const FILES_SOON: u64 = 16 << 10;
+/// For how long the room that was found counts.
+const ROOM_KNOWN: Duration = Duration::from_millis(5);
 
 impl Mirror {
-    /// Whether no more room is left below than may be taken in a few milliseconds.
+    /// Whether no more room is left below than may be taken in a few milliseconds, as of some
+    /// milliseconds ago.
     pub(crate) fn is_room_short(&self) -> bool {
-        fstatvfs(self.backing.root()).is_ok_and(|room| {
-            let bytes = room.f_bavail.saturating_mul(room.f_frsize);
-            // Some filesystems count no files.
-            bytes < BYTES_SOON || room.f_files > 0 && room.f_favail < FILES_SOON
-        })
+        let now = Instant::now();
+        let mut room = self.room.lock();
+        if room.is_none_or(|(known, _)| now - known >= ROOM_KNOWN) {
+            let is_short = fstatvfs(self.backing.root()).is_ok_and(|room| {
+                let bytes = room.f_bavail.saturating_mul(room.f_frsize);
+                // Some filesystems count no files.
+                bytes < BYTES_SOON || room.f_files > 0 && room.f_favail < FILES_SOON
+            });
+            *room = Some((now, is_short));
+        }
+        room.is_some_and(|(_, is_short)| is_short)
     }
 
     /// Opens the directory `path`.
@@ -75,7 +87,18 @@ impl Mirror {
         let (files, directories) = (Handles::default(), Handles::default());
         let (waits, figures) = (Waits::default(), Figures::default());
         let watch = OnceLock::new();
-        Ok(Arc::new(Self { backing, table, files, directories, waits, figures, options, watch }))
+        let room = Mutex::default();
+        Ok(Arc::new(Self {
+            backing,
+            table,
+            files,
+            directories,
+            waits,
+            figures,
+            options,
+            watch,
+            room,
+        }))
     }
 
     /// Has what others change told to the kernel at once; to be called once, before anything is

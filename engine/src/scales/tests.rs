@@ -44,7 +44,9 @@ impl Load {
             owed += rate * self.step;
             self.now += Duration::from_micros(self.step);
             self.counted.ran += Duration::from_nanos(self.step * self.share);
-            self.counted.waited += self.delay;
+            if at == 0 {
+                self.counted.waited += self.delay;
+            }
             self.counted.times += 1;
             let counted = self.counted;
             self.scales.turned(work(owed / 1_000_000), self.now, || Some(counted));
@@ -242,7 +244,7 @@ fn who_calls_seldom_is_served_alike_anywhere() {
 }
 
 #[test]
-fn who_hardly_runs_is_beside() {
+fn who_hardly_runs_stays_beside() {
     let mut load = Load { share: 100, ..Load::new() };
     let [_, elsewhere] = load.runs(100, 20_000, 30_000);
     assert_eq!(elsewhere, 0);
@@ -250,13 +252,16 @@ fn who_hardly_runs_is_beside() {
     load.runs(100, 20_000, 30_000);
     assert_eq!(load.scales.best, Side::Elsewhere);
     load.share = 100;
-    load.runs(20, 20_000, 30_000);
+    load.runs(100, 20_000, 20_000);
     assert_eq!(load.scales.best, Side::Beside);
 }
 
+/// As beside somebody who computes; elsewhere nobody waits, and runs for little of the time.
 #[test]
-fn who_is_kept_from_his_cpu_moves() {
+fn who_is_kept_from_his_cpu_moves_and_stays_away() {
     let mut load = Load { share: 10, delay: BEHIND * 2, step: 300, ..Load::new() };
     load.runs(200, 2_000, 20_000);
     assert_eq!(load.scales.best, Side::Elsewhere);
+    let [beside, elsewhere] = load.runs(1000, 2_000, 20_000);
+    assert!(beside * 10 < elsewhere, "{beside} {elsewhere}");
 }
