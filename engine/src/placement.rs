@@ -45,7 +45,8 @@ pub(crate) struct Placement {
     /// Whether the last turn was for more to come.
     gathered: bool,
     whereabouts: Option<Whereabouts>,
-    /// Where the kernel tells what it counts of the thread, opened while there is a `/proc`.
+    /// Where the kernel tells what it counts of the thread, where that is of interest; opened while
+    /// there is a `/proc`.
     counts: Option<File>,
 }
 
@@ -54,6 +55,9 @@ impl Placement {
     /// whom the transport does not.
     pub(crate) fn new(follow: bool, member: Member, whereabouts: Option<Whereabouts>) -> Self {
         let home = if follow { sched_getaffinity(THIS).ok() } else { None };
+        let counts = || File::open("/proc/thread-self/schedstat").ok();
+        // Where all share callers others can serve while this one waits, however little it does.
+        let counts = (home.is_some() && !member.shares()).then(counts).flatten();
         Self {
             home,
             current: home.unwrap_or_default(),
@@ -64,7 +68,7 @@ impl Placement {
             last: 0,
             gathered: false,
             whereabouts,
-            counts: File::open("/proc/thread-self/schedstat").ok(),
+            counts,
         }
     }
 
@@ -117,14 +121,12 @@ impl Placement {
             // What is done now tells nothing about where this one is.
             self.callers.left_out();
         }
-        let shares = self.member.shares();
-        // There others can serve while this one waits, however little it does.
-        let counts = self.counts.as_ref().filter(|_| !shares);
-        self.callers.turned(Work { own, others }, now, || Scheduled::told(counts?));
+        let counted = || self.counts.as_ref().and_then(Scheduled::told);
+        self.callers.turned(Work { own, others }, now, counted);
         self.member.reserves(self.callers.is_comparing());
         let place = match self.callers.place() {
             // They all have these callers, and elsewhere each of them is free.
-            Place::Off(_) if shares => Place::Anywhere,
+            Place::Off(_) if self.member.shares() => Place::Anywhere,
             place => place,
         };
         let joins = matches!(place, Place::On(_));

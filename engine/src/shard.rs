@@ -497,7 +497,7 @@ where
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
             // Each time: what it does not have yet, or has not begun, the kernel cannot cancel.
             self.ring.cancel_all();
-            if self.ring.turn_within(1, left).is_err() {
+            if self.ring.turn_within(1, left.min(DRAIN / 5)).is_err() {
                 break;
             }
             self.ring.completions(&mut self.taken);

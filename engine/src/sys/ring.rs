@@ -125,18 +125,14 @@ impl Ring {
         self.plain.read(key, device.as_raw_fd(), at, len);
     }
 
-    /// The same on a ring, but not before [`LATER`] is over. What ends it early tells so by the
-    /// completion.
+    /// The same on a real ring, but not before [`LATER`] is over. What ends it early tells so by
+    /// the completion.
     pub(crate) fn read_frame_later(
         &mut self,
         key: Key,
         device: BorrowedFd<'_>,
         slot: &Lent,
     ) -> io::Result<()> {
-        if matches!(self.backend, Backend::Forbidden) {
-            self.read_frame(key, device, slot);
-            return Ok(());
-        }
         let (at, len) = slot.frame();
         let flags = types::TimeoutFlags::ETIME_SUCCESS;
         let wait = opcode::Timeout::new(&LATER).flags(flags).build();
